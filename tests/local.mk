@@ -1,0 +1,9 @@
+include tests/unit/local.mk
+include tests/provider/local.mk
+include tests/mount/local.mk
+include tests/crash/local.mk
+include tests/sim/local.mk
+include tests/fuzz/local.mk
+include tests/bench/local.mk
+include tests/lint/local.mk
+include tests/lib/local.mk
