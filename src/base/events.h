@@ -25,7 +25,8 @@ void sx_events_free(SxEvents *events);
 void sx_events_emit(SxEvents *events, gint64 real_ns, const char *kind, const char *provider, const char *path,
                     const char *format, ...) G_GNUC_PRINTF(6, 7);
 guint sx_events_listen(SxEvents *events, SxEventFn fn, void *data); /* returns an id */
-void sx_events_unlisten(SxEvents *events, guint id);                /* fn is not running after the return */
+/* fn is not running after the return; so it may not be called from fn itself. */
+void sx_events_unlisten(SxEvents *events, guint id);
 /* Calls fn for each kept event with seq > after, oldest first; returns the newest seq. */
 guint64 sx_events_since(SxEvents *events, guint64 after, SxEventFn fn, void *data);
 /* Waits until an event newer than `after` exists, at most timeout_ms; true when there is one. */

@@ -1,7 +1,9 @@
 # One line a test program: its name in unit_tests, its source is tests/unit/NAME.c (cmocka).
 if HAVE_CMOCKA
 unit_tests = \
-	tests/unit/test_base
+	tests/unit/test_base \
+	tests/unit/test_events \
+	tests/unit/test_units
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
@@ -9,3 +11,7 @@ AM_TESTS_ENVIRONMENT = top_srcdir='$(abs_top_srcdir)'; top_builddir='$(abs_top_b
 SX_TEST_LIBS = $(SX_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_base_SOURCES = tests/unit/test_base.c
 tests_unit_test_base_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_events_SOURCES = tests/unit/test_events.c
+tests_unit_test_events_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_units_SOURCES = tests/unit/test_units.c
+tests_unit_test_units_LDADD = $(SX_TEST_LIBS)
