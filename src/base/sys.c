@@ -71,6 +71,31 @@ d_fstatat(const SxSys *sys, int dirfd, const char *path, struct stat *st, int fl
 {
     return fstatat(dirfd, path, st, flags);
 }
+static ssize_t
+d_read(const SxSys *sys, int fd, void *buf, size_t n)
+{
+    return read(fd, buf, n);
+}
+static off_t
+d_lseek(const SxSys *sys, int fd, off_t off, int whence)
+{
+    return lseek(fd, off, whence);
+}
+static ssize_t
+d_splice(const SxSys *sys, int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags)
+{
+    return splice(in, in_off, out, out_off, n, flags);
+}
+static int
+d_syncfs(const SxSys *sys, int fd)
+{
+    return syncfs(fd);
+}
+static int
+d_fstatvfs(const SxSys *sys, int fd, struct statvfs *st)
+{
+    return fstatvfs(fd, st);
+}
 
 const SxSys *
 sx_sys_default(void)
@@ -79,7 +104,8 @@ sx_sys_default(void)
         .openat = d_openat,       .close = d_close,         .pread = d_pread,       .pwrite = d_pwrite,
         .ftruncate = d_ftruncate, .fallocate = d_fallocate, .fsync = d_fsync,       .fdatasync = d_fdatasync,
         .renameat2 = d_renameat2, .unlinkat = d_unlinkat,   .mkdirat = d_mkdirat,   .fstat = d_fstat,
-        .fstatat = d_fstatat,
+        .fstatat = d_fstatat,     .read = d_read,           .lseek = d_lseek,       .splice = d_splice,
+        .syncfs = d_syncfs,       .fstatvfs = d_fstatvfs,
     };
     return &sys;
 }

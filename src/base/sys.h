@@ -7,6 +7,7 @@
 
 #include <glib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +27,11 @@ struct SxSys {
     int (*mkdirat)(const SxSys *sys, int dirfd, const char *path, mode_t mode);
     int (*fstat)(const SxSys *sys, int fd, struct stat *st);
     int (*fstatat)(const SxSys *sys, int dirfd, const char *path, struct stat *st, int flags);
+    ssize_t (*read)(const SxSys *sys, int fd, void *buf, size_t n);
+    off_t (*lseek)(const SxSys *sys, int fd, off_t off, int whence); /* SEEK_DATA and SEEK_HOLE of sparse files */
+    ssize_t (*splice)(const SxSys *sys, int in, off_t *in_off, int out, off_t *out_off, size_t n, unsigned flags);
+    int (*syncfs)(const SxSys *sys, int fd);
+    int (*fstatvfs)(const SxSys *sys, int fd, struct statvfs *st);
     void *data; /* for the test that made the table */
 };
 
