@@ -27,6 +27,10 @@ typedef enum SxKind {
 
 #define SX_TIME_UNKNOWN G_MININT64
 
+/* Names on the provider that are ours while something is being made or moved. sx_provider_list hides them (sx_provider_stat
+ * does not), sx_provider_check_name refuses them to users; plug-ins remove leftovers older than a day in probe(). */
+#define SX_TMP_PREFIX ".syncox-tmp-"
+
 /* What a provider tells about one object. */
 typedef struct SxRemote {
     char *name;       /* last component; raw bytes; sx_name_valid() holds, call.c drops entries for which it does not */
@@ -207,13 +211,21 @@ const char *sx_provider_label(const SxProvider *p);     /* the directory's name 
 const char *sx_provider_type_name(const SxProvider *p);
 const SxSection *sx_provider_section(const SxProvider *p);
 void sx_provider_caps(SxProvider *p, SxCaps *ret_caps); /* a copy; probes are not made here */
-bool sx_provider_can(const SxProvider *p, gsize member_offset); /* is that function of the type not NULL? use SX_CAN */
+bool sx_provider_can(SxProvider *p, gsize member_offset); /* is that function of the type not NULL, and do the caps have it? use SX_CAN */
 #define SX_CAN(p, member) sx_provider_can((p), G_STRUCT_OFFSET(SxProviderType, member))
 SxOnline sx_provider_online(SxProvider *p);
 char *sx_provider_last_error(SxProvider *p);            /* text of the failure behind OFFLINE/REFUSED, or NULL; g_free */
+/* Order of SxProviderStats.by_call and of the fault plan's call names. */
+typedef enum SxCall {
+    SX_CALL_PROBE, SX_CALL_LIST, SX_CALL_STAT, SX_CALL_READ, SX_CALL_WRITE, SX_CALL_MKDIR, SX_CALL_SYMLINK, SX_CALL_REMOVE,
+    SX_CALL_MOVE, SX_CALL_COPY, SX_CALL_SET_ATTR, SX_CALL_WATCH, SX_CALL_QUOTA, SX_CALL_LEND_FD, SX_CALL_DISCARD, SX_N_CALLS
+} SxCall;
+const char *sx_call_name(SxCall call); /* "list" */
 typedef struct SxProviderStats { guint64 calls, errors, bytes_up, bytes_down; guint64 by_call[16]; } SxProviderStats;
 void sx_provider_stats(SxProvider *p, SxProviderStats *ret);
 
+/* Every call probes first while the last probe has not succeeded; several threads share one probe. This one asks again in
+ * any case. After AUTH or TLS other calls fail at once with the same error for 30 s; this one ends that. */
 bool sx_provider_probe(SxProvider *p, GCancellable *cancel, GError **error);
 bool sx_provider_list(SxProvider *p, const char *path, SxListFn fn, void *data, GCancellable *cancel, GError **error);
 bool sx_provider_stat(SxProvider *p, const char *path, SxRemote **ret, GCancellable *cancel, GError **error);
@@ -233,6 +245,19 @@ bool sx_provider_quota(SxProvider *p, SxQuota *ret, GCancellable *cancel, GError
 int sx_provider_lend_fd(SxProvider *p, const char *path, const SxCond *cond, GError **error);
 /* Can this name be stored there? SX_ERR_NAME or NAME_TOO_LONG with a sentence if not. No I/O. */
 bool sx_provider_check_name(SxProvider *p, const char *name, GError **error);
+
+/* ---- for plug-ins ---- */
+/* Makes a cancellation wake the waiters of a condition. init and clear are called without the lock:
+ *   sx_waker_init; lock; while (!done && !g_cancellable_is_cancelled(cancel)) g_cond_wait; unlock; sx_waker_clear */
+typedef struct SxWaker {
+    GMutex *lock;
+    GCond *cond;
+    GCancellable *cancel;
+    gulong id;
+} SxWaker;
+void sx_waker_init(SxWaker *w, GMutex *lock, GCond *cond, GCancellable *cancel /* may be NULL */);
+void sx_waker_clear(SxWaker *w);
+bool sx_fail_cancelled(GError **error);
 
 /* ---- filters ---- */
 /* fault.c: wraps another type for tests. Its instance behaves as `inner`, disturbed by a script that is seeded and replayable:

@@ -26,7 +26,6 @@ typedef enum SxOpKind {
     SX_OP_VERIFY,    /* list the directory to learn the version */
 } SxOpKind;
 
-#define SX_TMP_PREFIX ".syncox-tmp-" /* names on the provider that are ours: hidden from listings; leftovers older than a day are removed */
 
 typedef struct SxOp {
     SxOpKind kind;
