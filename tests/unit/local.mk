@@ -2,6 +2,7 @@
 if HAVE_CMOCKA
 unit_tests = \
 	tests/unit/test_base \
+	tests/unit/test_conf \
 	tests/unit/test_events \
 	tests/unit/test_units
 check_PROGRAMS += $(unit_tests)
@@ -11,6 +12,8 @@ AM_TESTS_ENVIRONMENT = top_srcdir='$(abs_top_srcdir)'; top_builddir='$(abs_top_b
 SX_TEST_LIBS = $(SX_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_base_SOURCES = tests/unit/test_base.c
 tests_unit_test_base_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_conf_SOURCES = tests/unit/test_conf.c
+tests_unit_test_conf_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_events_SOURCES = tests/unit/test_events.c
 tests_unit_test_events_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_units_SOURCES = tests/unit/test_units.c
