@@ -1,0 +1,3 @@
+libsyncox_a_SOURCES += \
+	src/transfer/plan.c src/transfer/plan.h \
+	src/transfer/transfer.h

@@ -4,6 +4,7 @@ unit_tests = \
 	tests/unit/test_base \
 	tests/unit/test_conf \
 	tests/unit/test_events \
+	tests/unit/test_plan \
 	tests/unit/test_units
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
@@ -18,3 +19,5 @@ tests_unit_test_events_SOURCES = tests/unit/test_events.c
 tests_unit_test_events_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_units_SOURCES = tests/unit/test_units.c
 tests_unit_test_units_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_plan_SOURCES = tests/unit/test_plan.c
+tests_unit_test_plan_LDADD = $(SX_TEST_LIBS)
