@@ -90,7 +90,7 @@ def read_all(path, block=MIB):
 class Server:
     def __init__(self, base):
         self.dir = os.path.join(base, "apache")
-        out = subprocess.run([os.path.join(SRC, "tests/lib/server"), "start", "apache", self.dir],
+        out = subprocess.run([os.path.join(SRC, "tests/lib/server"), "start", "apache", self.dir, "--with", str(os.getpid())],
                              stdout=subprocess.PIPE, text=True, timeout=60)
         if out.returncode == 77:
             say("SKIP: " + out.stdout.strip())
@@ -98,7 +98,7 @@ class Server:
         if out.returncode != 0:
             raise RuntimeError(out.stdout)
         self.info = dict(l.split("=", 1) for l in out.stdout.splitlines() if "=" in l)
-        self.root = self.info["docroot"]
+        self.root = self.info["root"]
 
     def requests(self):
         try:

@@ -58,13 +58,13 @@ class Server:
         return dict(line.split("=", 1) for line in out.stdout.splitlines() if "=" in line)
 
     def start(self):
-        self.info.update(self.run("start", "apache", self.dir))
+        self.info.update(self.run("start", "apache", self.dir, "--with", str(os.getpid())))
 
     def cut(self):
         self.run("kill", self.dir)
 
     def back(self):
-        self.run("restart", self.dir)
+        self.start()
 
     def stop(self):
         self.run("stop", self.dir)
@@ -332,7 +332,7 @@ def run(seed, rounds, ops, base):
         world.compare(world.root, f"seed {seed}: mount at the end")
         conflicts = mount.syncox("conflicts", "--json").stdout
         mount.stop()
-        world.compare(server.info["docroot"], f"seed {seed}: server at the end")
+        world.compare(server.info["root"], f"seed {seed}: server at the end")
         if "(conflict " in conflicts:
             raise Failure(f"false conflicts: {conflicts}")
         say(f"seed {seed}: ok ({rounds} rounds, {kills} kills, {crashed} inside an operation, {cuts} cuts, {len(world.model)} objects)")
