@@ -190,7 +190,7 @@ class Rclone(Mounted):
         secret = subprocess.run(["rclone", "obscure", server.info["password"]], stdout=subprocess.PIPE, text=True).stdout.strip()
         self.conf = os.path.join(self.base, "rclone.conf")
         with open(self.conf, "w") as f:
-            f.write(f"[dav]\ntype = webdav\nvendor = other\nurl = {server.info['url']}/{self.sub}\n"
+            f.write(f"[dav]\ntype = webdav\nvendor = other\nurl = {server.info['url'].rstrip('/')}/{self.sub}\n"
                     f"user = {server.info['user']}\npass = {secret}\n")
 
     def command(self):
@@ -207,7 +207,7 @@ class Syncoxfs(Mounted):
         self.conf = os.path.join(self.base, "syncoxfs.conf")
         fd = os.open(self.conf, os.O_CREAT | os.O_WRONLY, 0o600)
         os.write(fd, f"[syncoxfs]\ncache-dir = {self.base}/cache\nstate-dir = {self.base}/state\nmin-free = 64M\n"
-                     f"[provider dav]\ntype = webdav\nurl = {server.info['url']}/{self.sub}/\nuser = {server.info['user']}\n"
+                     f"[provider dav]\ntype = webdav\nurl = {server.info['url'].rstrip('/')}/{self.sub}/\nuser = {server.info['user']}\n"
                      f"password = {server.info['password']}\n".encode())
         os.close(fd)
 
