@@ -1,0 +1,2 @@
+libsyncox_a_SOURCES += \
+	src/crypto/digest.c src/crypto/digest.h

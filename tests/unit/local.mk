@@ -3,6 +3,9 @@ if HAVE_CMOCKA
 unit_tests = \
 	tests/unit/test_base \
 	tests/unit/test_conf \
+	tests/unit/test_digest \
+	tests/unit/test_keyring \
+	tests/unit/test_secret \
 	tests/unit/test_events \
 	tests/unit/test_plan \
 	tests/unit/test_units
@@ -15,6 +18,12 @@ tests_unit_test_base_SOURCES = tests/unit/test_base.c
 tests_unit_test_base_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_conf_SOURCES = tests/unit/test_conf.c
 tests_unit_test_conf_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_digest_SOURCES = tests/unit/test_digest.c
+tests_unit_test_digest_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_keyring_SOURCES = tests/unit/test_keyring.c
+tests_unit_test_keyring_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_secret_SOURCES = tests/unit/test_secret.c
+tests_unit_test_secret_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_events_SOURCES = tests/unit/test_events.c
 tests_unit_test_events_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_units_SOURCES = tests/unit/test_units.c
