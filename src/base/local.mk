@@ -5,4 +5,5 @@ libsyncox_a_SOURCES += \
 	src/base/log.c src/base/log.h \
 	src/base/path.c src/base/path.h \
 	src/base/sys.c src/base/sys.h \
+	src/base/tsan.c \
 	src/base/units.c src/base/units.h
