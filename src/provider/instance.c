@@ -67,6 +67,21 @@ instance_open(SxProvider *p, GError **error)
     return p->self != NULL;
 }
 
+/* The limits that the section sets; without them the filter only stands by for the process's bandwidth. */
+static SxProvider *
+limited(SxProvider *inner, GError **error)
+{
+    const SxSection *s = inner->env.section;
+    g_autoptr(SxBandwidth) own = sx_bandwidth_new(sx_section_string(s, "bandwidth-up"), sx_section_string(s, "bandwidth-down"),
+                                                  inner->env.clock, error);
+    if (own == NULL)
+        return NULL;
+    gint64 calls = 0;
+    if (sx_section_is_set(s, "upload-threads") && sx_section_is_set(s, "download-threads"))
+        calls = sx_section_int(s, "upload-threads") + sx_section_int(s, "download-threads");
+    return sx_limit_wrap(inner, own, NULL, (unsigned)calls);
+}
+
 static SxProvider *
 open_section(const SxProviderType *type, const SxSection *section, SxConf *own_conf, const char *state_dir,
              const SxSys *sys, const SxClock *clock, GError **error)
@@ -75,7 +90,7 @@ open_section(const SxProviderType *type, const SxSection *section, SxConf *own_c
     p->own_conf = own_conf;
     p->state_dir = g_strdup(state_dir);
     p->env = (SxProviderEnv){.section = section, .state_dir = p->state_dir, .sys = sys, .clock = clock};
-    return instance_open(p, error) ? g_steal_pointer(&p) : NULL;
+    return instance_open(p, error) ? limited(p, error) : NULL;
 }
 
 SxProvider *

@@ -260,6 +260,27 @@ void sx_waker_clear(SxWaker *w);
 bool sx_fail_cancelled(GError **error);
 
 /* ---- filters ---- */
+/* limit.c: bandwidth and concurrent calls. sx_provider_open puts this filter around every plug-in, with the section's limits.
+ *
+ * A bandwidth is a pair of token buckets by the time of day; it may be shared by many providers (the process's limit).
+ * Providers whose contents are on this machine (caps.lend_fd) obey their own limit only. */
+typedef struct SxBandwidth SxBandwidth; /* reference counted, thread-safe */
+SxBandwidth *sx_bandwidth_new(const char *up, const char *down /* sx_rate_parse; NULL: no limit */, const SxClock *clock, GError **error);
+SxBandwidth *sx_bandwidth_ref(SxBandwidth *b);
+void sx_bandwidth_unref(SxBandwidth *b);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SxBandwidth, sx_bandwidth_unref)
+/* Takes n bytes and returns 0, or takes nothing and returns how many ms to wait before asking again. */
+gint64 sx_bandwidth_take(SxBandwidth *b, bool up, gint64 n);
+bool sx_bandwidth_limits(const SxBandwidth *b, bool up); /* is a limit set at any time of day? */
+/* own and shared may be NULL (refs are taken); max_calls: at once, 0 any number. Of more than one, one is kept from writes. */
+SxProvider *sx_limit_wrap(SxProvider *inner, SxBandwidth *own, SxBandwidth *shared, unsigned max_calls);
+/* The process's limit for an instance that was opened before; reaches through filters. Before its first call. */
+void sx_provider_share_bandwidth(SxProvider *p, SxBandwidth *shared);
+
+/* The bucket itself; pure. level: bytes that may pass now, negative after a piece that was larger. */
+typedef struct SxBucket { gint64 level, last_ms; } SxBucket;
+gint64 sx_bucket_take(SxBucket *b, gint64 bytes_per_s /* 0: no limit */, gint64 now_ms, gint64 n);
+
 /* fault.c: wraps another type for tests. Its instance behaves as `inner`, disturbed by a script that is seeded and replayable:
  * delays, errors before the call, errors after the call has acted (lost replies), cuts in the middle of reads and writes,
  * stale listings (an earlier answer again) and partial listings (entries left out, with or without an error). */
@@ -269,8 +290,9 @@ typedef struct SxFaultPlan {
     unsigned per_mille_lost;        /* call is done, then fails with LOST */
     unsigned per_mille_cut;         /* read/write/list break in the middle */
     unsigned per_mille_stale_list;  /* the previous listing of that directory is given again, as complete */
-    unsigned max_delay_ms;          /* 0: none */
-    bool offline;                   /* every call fails with OFFLINE; may be switched while running */
+    unsigned per_mille_partial_list;/* entries are left out, and the listing is given as complete all the same */
+    unsigned max_delay_ms;          /* 0: none; real time */
+    bool offline;                   /* every call fails with OFFLINE; switched by sx_fault_set_offline while running */
     /* When not NULL: asked before and after each call; returning true makes this and every later call fail with SX_ERR_FAILED
      * "crashed" (after: the inner call has acted). For crash tests at every step. */
     bool (*crash)(void *data, const char *call, bool after);
@@ -278,6 +300,7 @@ typedef struct SxFaultPlan {
 } SxFaultPlan;
 /* `p` is wrapped in place: takes a ref on inner, returns a new instance. `plan` is read at every call and must outlive it. */
 SxProvider *sx_fault_wrap(SxProvider *inner, SxFaultPlan *plan);
+void sx_fault_set_offline(SxFaultPlan *plan, bool offline);
 
 extern const SxProviderType sx_provider_local;  /* providers/local */
 extern const SxProviderType sx_provider_webdav; /* providers/webdav */

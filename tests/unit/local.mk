@@ -8,6 +8,7 @@ unit_tests = \
 	tests/unit/test_secret \
 	tests/unit/test_events \
 	tests/unit/test_plan \
+	tests/unit/test_provider \
 	tests/unit/test_units
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
@@ -30,3 +31,5 @@ tests_unit_test_units_SOURCES = tests/unit/test_units.c
 tests_unit_test_units_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_plan_SOURCES = tests/unit/test_plan.c
 tests_unit_test_plan_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_provider_SOURCES = tests/unit/test_provider.c
+tests_unit_test_provider_LDADD = $(SX_TEST_LIBS)
