@@ -1,7 +1,7 @@
 /* The tree: every file as rows with two sides, in SQLite (tree.db; schema in schema.sql).
  *
- * An *inode* is what programs see: numbers, modes, times, size, xattrs, content generation. Its number is never reused
- * (AUTOINCREMENT), and is the FUSE node id and st_ino. A *row* (table link) is one name of an inode with two sides:
+ * An *inode* is what programs see: numbers, modes, times, size, xattrs, content generation. Its number is never reused,
+ * and is the FUSE node id and st_ino. A *row* (table link) is one name of an inode with two sides:
  *   local side   l_parent, l_name   where the mount shows it (l_parent 0: not shown any more)
  *   remote side  r_parent, r_name, r_id, r_version, r_size, r_mtime, r_hash, r_gen
  *                what the provider last told us (r_parent 0: not there). Parents are inode numbers on both sides, so moving
@@ -9,7 +9,8 @@
  * A hard link is a second row of the same inode (on the provider an independent copy). Directories have exactly one row.
  * What remains to be done is the set of rows whose sides differ (`pending` != 0, a partial index); there is no queue.
  *
- * Content: inode.gen counts local content generations; row.r_gen is the generation that the remote side has. Equal: clean.
+ * Content: inode.gen is the local content's generation, a number that no other content in the store ever had; row.r_gen is
+ * the generation that the remote side has (0: other content). Equal: clean, whatever happened to the names in between.
  * inode.cver names the cache file (INO-CVER): it changes when content is replaced from the remote, never by local writes,
  * so blocks of two versions can never mix. inode.cached: 0 nothing, 1 some blocks (the map file says which), 2 everything.
  * base_version: the remote version on which the local content is based; an upload's precondition. Remote side moves on
@@ -18,8 +19,14 @@
  * same size and a modification time not after the end of the upload (r_mtime) adopts the version; a wrong size at that
  * time means a damaged upload (dirty again, on top of the listed version); a later time means a change by somebody else.
  *
- * Replace by rename: the row that takes the name takes the remote side of the row that had it (r_gen 0: content differs),
- * the replaced row takes over the other's remote side (to be deleted there) or vanishes.
+ * A row stays with its remote object, so that the result of an operation under way always meets the object it acted on.
+ * Replace by rename (of files): the row that had the name keeps name and remote side and gets the other's inode (r_gen 0:
+ * content differs); the other row is left with its own remote side (to be deleted there) or vanishes. The same when a
+ * file or directory is created, linked or moved, itself not yet on the provider, to a name whose old row of the same kind
+ * waits for deletion, and when such a row begins to wait while the name is already taken anew: the deletion is dropped
+ * and the provider sees a new version.
+ * Only here, never pending: FIFOs, sockets, devices; links where the provider cannot; temporary names without remote side
+ * (not of directories).
  *
  * Threads: any. One writer connection under a mutex, a pool of reader connections (WAL). No call does network I/O. Each
  * function that changes something is one transaction; when it has returned, the change survives kill -9 (not power
@@ -29,13 +36,14 @@
 
 #include "provider/provider.h"
 
+#define SX_TMP_PREFIX ".syncox-tmp-" /* names on the provider that are ours: listings show those only that a row holds */
 #define SX_ROOT_INO 1 /* the mount's root: virtual, its children are the providers' roots */
 
 typedef struct SxTree SxTree;
 
 typedef struct SxAttr {
     gint64 ino;
-    gint64 row;        /* the row this was looked up by; for sx_tree_getattr the inode's first row, 0 for orphans */
+    gint64 row;        /* the row this was looked up by; for sx_tree_getattr the inode's first row, 0 for orphans and roots */
     int provider;      /* store id of the provider; 0 for the root */
     SxKind kind;
     guint32 mode;      /* permission bits only, 07777 */
@@ -47,23 +55,23 @@ typedef struct SxAttr {
     gint64 gen;
     gint64 cver;
     int cached;        /* 0 1 2 */
-    bool dirty;        /* some row of it has content the remote does not have */
+    bool dirty;        /* FILE: some row of it has content the remote does not have, or it has no row (orphan) */
     bool writing;      /* between sx_tree_write_begin and _end */
     bool listed;       /* DIR: listed completely at least once (or made here) */
     gint64 listed_real_ms;
 } SxAttr;
 
 typedef enum SxPending {
-    SX_PENDING_CREATE = 1,  /* shown, not on the provider */
-    SX_PENDING_DELETE = 2,  /* on the provider, not shown */
+    SX_PENDING_CREATE = 1,  /* shown, not on the provider; CONTENT and ATTR go with it and are not set */
+    SX_PENDING_DELETE = 2,  /* on the provider, not shown; excludes the others but VERIFY */
     SX_PENDING_MOVE = 4,    /* other parent or name */
     SX_PENDING_CONTENT = 8, /* r_gen != gen */
-    SX_PENDING_ATTR = 16,   /* mtime or mode differ and the provider can hold them */
+    SX_PENDING_ATTR = 16,   /* mtime or mode differ and the provider can hold them; not set with CONTENT, which carries them */
     SX_PENDING_VERIFY = 32, /* uploaded, version not yet known */
 } SxPending;
 
 typedef struct SxRow {
-    gint64 id, ino;
+    gint64 id, ino;              /* ino 0: a file or link that waits for deletion */
     int provider;
     SxKind kind;
     unsigned pending;            /* SxPending bits */
@@ -80,6 +88,7 @@ typedef struct SxRow {
     guint32 mode;
     char *target;                /* SYMLINK */
     bool verify;
+    gint64 sent_real_ms;         /* verify: when the upload had ended */
     gint64 due_real_ms;          /* not before */
     int tries;
     SxErrorCode err;             /* last failure; SX_N_ERRORS: none */
@@ -123,6 +132,7 @@ typedef struct SxTreeOptions {
     guint32 uid, gid;              /* owner of what comes from a remote */
     guint32 file_mode, dir_mode;   /* modes of what comes from a remote without mode, e.g. 0644, 0755 */
     const char *const *keep_local; /* NULL-terminated globs of names that stay local; NULL: sx_name_is_temporary() */
+    const char *sqlite_vfs;        /* tests: an SQLite VFS that injects faults; NULL */
 } SxTreeOptions;
 /* Creates, or opens and migrates. A corrupt store: SX_ERR_CORRUPT, a newer one: SX_ERR_NEWER, one in use by another process
  * (flock on DIR/lock, held until close): SX_ERR_BUSY; each message names the file and the remedy; nothing is deleted. */
@@ -152,6 +162,7 @@ int sx_tree_parent(SxTree *tree, gint64 dir, gint64 *ret_parent);
 /* The name inside the mount, "nas/a/b" ("" for the root), for messages and attributes; g_free. NULL for orphans. */
 char *sx_tree_path(SxTree *tree, gint64 ino);
 int sx_tree_resolve(SxTree *tree, const char *path, SxAttr *ret); /* the inverse, from the root */
+char *sx_tree_target(SxTree *tree, gint64 ino); /* SYMLINK: where it points; g_free; NULL */
 
 typedef struct SxNew {
     SxKind kind;
@@ -160,7 +171,8 @@ typedef struct SxNew {
     const char *target;   /* SYMLINK */
     gint64 due_real_ms;   /* when the change may go out at the earliest */
 } SxNew;
-/* A new file starts with cached=2, size 0, gen 1, writing=false. -EEXIST, -ENOENT (parent), -ENOTDIR. A new directory is listed. */
+/* A new file starts with cached=2, size 0, cver 1, a gen > 0, writing=false. -EEXIST, -ENOENT (parent), -ENOTDIR, -EPERM (in or of
+ * the mount's root, the same for all that follow), -EINVAL or -ENAMETOOLONG (name). A new directory is listed. */
 int sx_tree_create(SxTree *tree, gint64 parent, const char *name, const SxNew *new_, SxAttr *ret);
 int sx_tree_create_orphan(SxTree *tree, int provider, const SxNew *new_, SxAttr *ret); /* O_TMPFILE: nlink 0 */
 int sx_tree_link(SxTree *tree, gint64 ino, gint64 parent, const char *name, gint64 due_real_ms, SxAttr *ret); /* -EXDEV -EPERM (dir) -EMLINK */
@@ -176,7 +188,8 @@ GArray *sx_tree_orphans(SxTree *tree);             /* of gint64 ino, at start */
 
 typedef enum SxSet { SX_SET_MODE = 1, SX_SET_UID = 2, SX_SET_GID = 4, SX_SET_ATIME = 8, SX_SET_MTIME = 16, SX_SET_CTIME = 32 } SxSet;
 int sx_tree_setattr(SxTree *tree, gint64 ino, unsigned set, const SxAttr *values, gint64 due_real_ms, SxAttr *ret); /* ctime = now unless SET_CTIME */
-/* Before the first byte of a clean or sealed content is changed: gen+1, writing=1. Cheap when writing already (one read). */
+/* Before the first byte of a clean or sealed content is changed: a new gen, writing=1. Each call is a transaction and a new
+ * gen, so that an upload under way can never pass for the new content: call it when sx_content_announced() says no. */
 int sx_tree_write_begin(SxTree *tree, gint64 ino, SxAttr *ret);
 /* After the last write of an open (close, fsync): size and times as they are now. done: the last writer closed, writing=0. */
 int sx_tree_write_end(SxTree *tree, gint64 ino, gint64 size, gint64 mtime_ns, bool done, gint64 due_real_ms, SxAttr *ret);
@@ -199,7 +212,8 @@ GArray *sx_tree_evictable(SxTree *tree, guint limit);
 bool sx_tree_cver(SxTree *tree, gint64 ino, gint64 *ret_cver); /* false: no such inode (its cache file may be deleted) */
 
 /* ---- for transfer: the remote side ---- */
-/* Rows with pending != 0, not parked, due <= now (or absurdly far in the future: the clock has jumped), oldest due first. */
+#define SX_DUE_ABSURD_MS (60 * 60 * 1000) /* a due time farther away than this was made before the clock jumped: due now */
+/* Rows with pending != 0, not parked, due <= now (or absurdly far in the future), oldest due first. */
 GPtrArray *sx_tree_pending(SxTree *tree, int provider /* 0 all */, gint64 now_real_ms, guint limit); /* of SxRow, freed with it */
 SxRow *sx_tree_row(SxTree *tree, gint64 row);   /* fresh, with facts; NULL when gone */
 SxRow *sx_tree_row_of(SxTree *tree, gint64 ino);/* the first row of an inode that has a remote side, else the first; NULL */
@@ -267,6 +281,8 @@ bool sx_tree_conflict(SxTree *tree, gint64 row, const SxRemote *remote, const ch
 bool sx_tree_set_intent(SxTree *tree, gint64 row, const char *intent, GError **error);
 bool sx_tree_set_resume(SxTree *tree, gint64 row, gint64 gen, const char *resume, GError **error);
 bool sx_tree_failed(SxTree *tree, gint64 row, const GError *why, gint64 due_real_ms, bool park, GError **error); /* tries+1 */
+/* Rows that cannot run yet (blocked by others, being written) are put off, so that they do not stand before those that can. */
+bool sx_tree_postpone(SxTree *tree, const gint64 *rows, guint n, gint64 due_real_ms);
 bool sx_tree_touch_dir(SxTree *tree, gint64 dir, gint64 used_real_ms);
 
 typedef struct SxConflict { gint64 ino; char *path; char *original; gint64 real_ns; } SxConflict; /* paths inside the mount */

@@ -1,6 +1,7 @@
 # One line a test program: its name in unit_tests, its source is tests/unit/NAME.c (cmocka).
 if HAVE_CMOCKA
 unit_tests = \
+	tests/unit/test_tree \
 	tests/unit/test_base \
 	tests/unit/test_conf \
 	tests/unit/test_digest \
@@ -33,3 +34,5 @@ tests_unit_test_plan_SOURCES = tests/unit/test_plan.c
 tests_unit_test_plan_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_provider_SOURCES = tests/unit/test_provider.c
 tests_unit_test_provider_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_tree_SOURCES = tests/unit/test_tree.c tests/unit/tree_fixture.h
+tests_unit_test_tree_LDADD = $(SX_TEST_LIBS)
