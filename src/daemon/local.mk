@@ -1,0 +1,2 @@
+libsyncox_a_SOURCES += \
+	src/daemon/stack.c src/daemon/stack.h

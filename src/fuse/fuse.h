@@ -12,4 +12,5 @@ const SxNotify *sx_fuse_notify(SxFuse *f); /* queue of bounded length, served by
 bool sx_fuse_mount(SxFuse *f, SxVfs *vfs, GError **error);
 int sx_fuse_loop(SxFuse *f, int max_threads); /* until unmounted or sx_fuse_stop; 0 or an exit code */
 void sx_fuse_stop(SxFuse *f);                 /* any thread or signal handler's thread */
-void sx_fuse_free(SxFuse *f);                 /* unmounts when still mounted */
+void sx_fuse_unmount(SxFuse *f);              /* when still mounted; afterwards no file is open and the notify face does nothing */
+void sx_fuse_free(SxFuse *f);                 /* after those who use its notify face */

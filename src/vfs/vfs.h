@@ -29,6 +29,7 @@ typedef struct SxVfsOptions {
     SxEvents *events;
     const SxClock *clock;
     gint64 write_back_delay_ms;
+    const char *const *keep_local; /* as SxTreeOptions has it: such names need not be possible on the provider; outlives the vfs */
     /* Contents of .syncox/WHAT (sx_api_document); g_free. NULL: the files are empty. */
     char *(*document)(SxVfs *v, const char *what);
 } SxVfsOptions;
@@ -62,6 +63,7 @@ int sx_vfs_flush(SxVfs *v, SxCaller *c, SxFile *f);                       /* clo
 int sx_vfs_fsync(SxVfs *v, SxCaller *c, SxFile *f, bool data_only);       /* survives power loss */
 int sx_vfs_fsyncdir(SxVfs *v, SxCaller *c, gint64 ino);
 void sx_vfs_release(SxVfs *v, SxFile *f);
+bool sx_file_clean(const SxFile *f);                                      /* can never write: close() needs no flush */
 int sx_vfs_fallocate(SxVfs *v, SxCaller *c, SxFile *f, int mode, gint64 off, gint64 len);
 gint64 sx_vfs_lseek(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, int whence);
 gssize sx_vfs_copy_range(SxVfs *v, SxCaller *c, SxFile *in, gint64 in_off, SxFile *out, gint64 out_off, gsize n);
@@ -73,10 +75,13 @@ int sx_vfs_removexattr(SxVfs *v, SxCaller *c, gint64 ino, const char *name);
 /* The kernel's references to inodes: an orphan disappears when it has neither open files nor references. */
 void sx_vfs_remember(SxVfs *v, gint64 ino);
 void sx_vfs_forget(SxVfs *v, gint64 ino, guint64 n);
+bool sx_vfs_known(SxVfs *v, gint64 ino);           /* does the kernel or an open file refer to it? Others need no invalidation */
+void sx_vfs_content_changed(SxVfs *v, gint64 ino); /* the remote has a new version; called before the kernel is told */
 
 /* ---- for the control socket and .syncox ---- */
 /* user.syncox.status of an inode: "synced" "remote" "partial" "pending" "uploading 43%" ...; g_free. */
 char *sx_vfs_status_text(SxVfs *v, gint64 ino);
+gint64 sx_vfs_parent(SxVfs *v, gint64 dir);                                /* for lookups of ".."; -ENOENT */
 SxTree *sx_vfs_tree(SxVfs *v);
 SxCache *sx_vfs_cache(SxVfs *v);
 SxTransfer *sx_vfs_transfer(SxVfs *v);
