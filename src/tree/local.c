@@ -151,7 +151,9 @@ find_donor(SxConn *conn, gint64 parent, const char *name, SxKind kind)
 void
 sx_tree_row_place(SxTree *tree, SxConn *conn, SxRow *row, gint64 parent, const char *name, gint64 due_real_ms)
 {
-    g_autoptr(SxRow) donor = row->r_parent == 0 ? find_donor(conn, parent, name, row->kind) : NULL;
+    /* A content that is not all here must come from its own remote side first: no taking over. */
+    bool here = row->kind != SX_KIND_FILE || row->cached == 2;
+    g_autoptr(SxRow) donor = row->r_parent == 0 && here ? find_donor(conn, parent, name, row->kind) : NULL;
     sx_tree_row_set_local(row, parent, name);
     row->due_real_ms = due_real_ms;
     sx_tree_row_unpark(row);
@@ -165,9 +167,56 @@ sx_tree_row_place(SxTree *tree, SxConn *conn, SxRow *row, gint64 parent, const c
     }
 }
 
+/* Moves a remote side from one row to another that has none; both are in memory, the caller saves them. */
+static void
+give_remote(SxTree *tree, SxConn *conn, SxRow *from, SxRow *to)
+{
+    sx_tree_row_set_remote(to, from->r_parent, from->r_name);
+    char **a[] = {&to->r_id, &to->r_version, &to->r_hash, &to->base_version};
+    char *const b[] = {from->r_id, from->r_version, from->r_hash, from->base_version};
+    for (gsize i = 0; i < G_N_ELEMENTS(a); i++) {
+        g_free(*a[i]);
+        *a[i] = g_strdup(b[i]);
+    }
+    to->r_size = from->r_size;
+    to->r_mtime_ns = from->r_mtime_ns;
+    to->r_mode = from->r_mode;
+    to->r_gen = from->r_gen;
+    to->verify = from->verify;
+    to->sent_real_ms = from->sent_real_ms;
+    sx_tree_row_clear_remote(from);
+    sx_tree_row_save(tree, conn, from); /* off the unique index first */
+}
+
+/* A hard-linked file whose content is not all here loses the name under which the provider has it: another name that is
+ * not there yet takes over the remote side (a move there), else its content would be gone with the deletion. */
+static void
+save_source(SxTree *tree, SxConn *conn, SxRow *row, gint64 due_real_ms)
+{
+    if (row->kind != SX_KIND_FILE || row->cached == 2 || row->r_parent == 0 || row->r_gen == 0)
+        return;
+    g_autoptr(GPtrArray) rows = sx_tree_rows(conn, SX_ROWS_OF_INO, row->ino);
+    SxRow *heir = NULL;
+    for (guint i = 0; i < rows->len; i++) {
+        SxRow *other = rows->pdata[i];
+        if (other->id == row->id)
+            continue;
+        if (other->r_parent != 0 && other->r_gen == row->r_gen)
+            return;
+        if (other->l_parent != 0 && other->r_parent == 0 && heir == NULL)
+            heir = other;
+    }
+    if (heir == NULL)
+        return;
+    give_remote(tree, conn, row, heir);
+    heir->due_real_ms = due_real_ms;
+    sx_tree_row_save(tree, conn, heir);
+}
+
 void
 sx_tree_row_hide(SxTree *tree, SxConn *conn, SxRow *row, gint64 due_real_ms)
 {
+    save_source(tree, conn, row, due_real_ms);
     if (row->r_parent == 0) {
         sx_tree_row_delete(conn, row->id);
         return;
@@ -181,7 +230,7 @@ sx_tree_row_hide(SxTree *tree, SxConn *conn, SxRow *row, gint64 due_real_ms)
     /* Its remote name may have been taken anew before it was deleted here. */
     g_autoptr(SxRow) taker = sx_tree_row_local(conn, row->r_parent, row->r_name);
     if (taker != NULL && taker->r_parent == 0 && taker->kind == row->kind &&
-        (row->kind == SX_KIND_FILE || row->kind == SX_KIND_DIR))
+        ((row->kind == SX_KIND_FILE && taker->cached == 2) || row->kind == SX_KIND_DIR))
         sx_tree_take_over(tree, conn, row, taker, due_real_ms);
 }
 
@@ -205,7 +254,7 @@ attr_of_new(const SxNew *new_, int provider)
 static SxRow
 row_of_inode(const SxAttr *a)
 {
-    return (SxRow){.ino = a->ino, .provider = a->provider, .kind = a->kind, .gen = a->gen, .mode = a->mode,
+    return (SxRow){.ino = a->ino, .provider = a->provider, .kind = a->kind, .gen = a->gen, .cached = a->cached, .mode = a->mode,
                    .mtime_ns = a->mtime_ns, .r_size = -1, .r_mtime_ns = SX_TIME_UNKNOWN, .r_mode = -1, .err = SX_N_ERRORS};
 }
 

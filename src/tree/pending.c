@@ -176,7 +176,7 @@ SxRow *
 sx_tree_row_of(SxTree *tree, gint64 ino)
 {
     SxConn *conn = sx_db_snapshot(tree->db);
-    SxStmt *s = sx_db_query(conn, SX_ROW_SELECT "WHERE l.ino=?1 AND l.ino>0 ORDER BY l.r_parent=0, l.id LIMIT 1", SX_INT(ino));
+    SxStmt *s = sx_db_query(conn, SX_ROW_SELECT "WHERE l.ino=?1 AND l.ino>0 ORDER BY l.r_parent=0, l.r_gen DESC, l.id LIMIT 1", SX_INT(ino));
     SxRow *row = sx_db_next(s) ? sx_tree_row_read(s) : NULL;
     sx_db_finish(s);
     g_autoptr(GHashTable) known = known_new();

@@ -98,6 +98,17 @@ exchange(Move *m)
     touch_parents(m, delta, -delta);
 }
 
+/* Taking over the other's remote side means that the moved content is uploaded there, and that its own remote object goes.
+ * So all of it must be here; and the victim's content must not be needed from the provider by another name of it. What is
+ * not complete is moved on the provider instead. */
+static bool
+may_take_content(const Move *m)
+{
+    const SxRow *src = m->src, *dst = m->dst;
+    return dst != NULL && dst->r_parent != 0 && src->kind == SX_KIND_FILE && dst->kind == SX_KIND_FILE && src->cached == 2 &&
+           (dst->cached == 2 || sx_db_get_int(m->conn, 0, "SELECT nlink FROM inode WHERE ino=?1", SX_INT(dst->ino)) == 1);
+}
+
 /* The row that had the name keeps it and its remote side, and gets the moved inode; the other one is left to be deleted. */
 static gint64
 replace_content(Move *m)
@@ -127,7 +138,7 @@ move(Move *m, SxRenamed *ret)
 {
     gint64 moved = m->src->ino, victim = m->dst != NULL ? m->dst->ino : 0;
     bool dir = is_dir(m->src);
-    bool content = m->dst != NULL && m->dst->r_parent != 0 && m->src->kind == SX_KIND_FILE && m->dst->kind == SX_KIND_FILE;
+    bool content = may_take_content(m);
     if (victim != 0)
         sx_tree_node(m->conn, victim, &ret->victim);
     gint64 row = content ? replace_content(m) : move_row(m);

@@ -216,7 +216,9 @@ bool sx_tree_cver(SxTree *tree, gint64 ino, gint64 *ret_cver); /* false: no such
 /* Rows with pending != 0, not parked, due <= now (or absurdly far in the future), oldest due first. */
 GPtrArray *sx_tree_pending(SxTree *tree, int provider /* 0 all */, gint64 now_real_ms, guint limit); /* of SxRow, freed with it */
 SxRow *sx_tree_row(SxTree *tree, gint64 row);   /* fresh, with facts; NULL when gone */
-SxRow *sx_tree_row_of(SxTree *tree, gint64 ino);/* the first row of an inode that has a remote side, else the first; NULL */
+/* The row from which content that is absent here can be fetched (a remote side, the newest r_gen; r_gen 0 has other content),
+ * else the inode's first; NULL when it has none. */
+SxRow *sx_tree_row_of(SxTree *tree, gint64 ino);
 gint64 sx_tree_next_due(SxTree *tree);          /* real ms of the earliest due row that is not parked; G_MAXINT64 when none */
 char *sx_tree_remote_path(SxTree *tree, gint64 dir_ino);                    /* provider path of a directory by remote sides; NULL: not there */
 char *sx_tree_row_remote_path(SxTree *tree, gint64 row);                    /* where it is now remotely; NULL */
