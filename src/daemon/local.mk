@@ -1,2 +1,6 @@
 libsyncox_a_SOURCES += \
+	src/daemon/args.c src/daemon/args.h \
+	src/daemon/background.c src/daemon/background.h \
+	src/daemon/notify_desktop.c src/daemon/notify_desktop.h \
+	src/daemon/place.c src/daemon/place.h \
 	src/daemon/stack.c src/daemon/stack.h
