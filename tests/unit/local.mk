@@ -3,6 +3,7 @@ if HAVE_CMOCKA
 unit_tests = \
 	tests/unit/test_tree \
 	tests/unit/test_base \
+	tests/unit/test_cache \
 	tests/unit/test_conf \
 	tests/unit/test_digest \
 	tests/unit/test_keyring \
@@ -35,3 +36,6 @@ tests_unit_test_provider_SOURCES = tests/unit/test_provider.c
 tests_unit_test_provider_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_tree_SOURCES = tests/unit/test_tree.c tests/unit/tree_fixture.h
 tests_unit_test_tree_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_cache_SOURCES = tests/unit/test_cache.c $(cache_env)
+tests_unit_test_cache_LDADD = $(SX_TEST_LIBS)
+cache_env = tests/unit/test_cache_env.c tests/unit/test_cache_env.h tests/unit/test_cache_tree.c tests/unit/test_cache_tree.h
