@@ -5,6 +5,7 @@ unit_tests = \
 	tests/unit/test_base \
 	tests/unit/test_cache \
 	tests/unit/test_conf \
+	tests/unit/test_daemon \
 	tests/unit/test_digest \
 	tests/unit/test_keyring \
 	tests/unit/test_secret \
@@ -39,3 +40,5 @@ tests_unit_test_tree_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_cache_SOURCES = tests/unit/test_cache.c $(cache_env)
 tests_unit_test_cache_LDADD = $(SX_TEST_LIBS)
 cache_env = tests/unit/test_cache_env.c tests/unit/test_cache_env.h tests/unit/test_cache_tree.c tests/unit/test_cache_tree.h
+tests_unit_test_daemon_SOURCES = tests/unit/test_daemon.c
+tests_unit_test_daemon_LDADD = $(SX_TEST_LIBS)
