@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define DEPTH_MAX 4096 /* more directories above one another than any path can name */
 #define CHUNK_FIRST 32
 #define CHUNK_MAX 512
 
@@ -155,7 +154,7 @@ sx_tree_parent_of(SxConn *conn, gint64 ino, bool remote)
 bool
 sx_tree_is_below(SxConn *conn, gint64 ino, gint64 ancestor, bool remote)
 {
-    for (int depth = 0; ino > 0 && depth < DEPTH_MAX; depth++) {
+    for (int depth = 0; ino > 0 && depth < SX_TREE_DEPTH_MAX; depth++) {
         if (ino == ancestor)
             return true;
         ino = sx_tree_parent_of(conn, ino, remote);
@@ -185,7 +184,7 @@ sx_tree_path_in(SxConn *conn, gint64 ino)
     while (ino != SX_ROOT_INO) {
         g_autoptr(SxStmt) s = sx_db_query(
             conn, "SELECT l_parent,l_name FROM link WHERE ino=?1 AND ino>0 AND l_parent>0 ORDER BY id LIMIT 1", SX_INT(ino));
-        if (!sx_db_next(s) || parts->len > DEPTH_MAX)
+        if (!sx_db_next(s) || parts->len > SX_TREE_DEPTH_MAX)
             return NULL;
         g_ptr_array_insert(parts, 0, g_strdup(sx_db_text(s, 1)));
         ino = sx_db_int(s, 0);

@@ -4,6 +4,8 @@
 #include "db/db.h"
 #include "tree/tree.h"
 
+#define SX_TREE_DEPTH_MAX 4096 /* more directories above one another than any path can name */
+
 /* What decides about pending work; stored, so that a start offline knows what the last probe found. */
 typedef struct SxTreeCaps {
     bool probed, set_mtime, set_mode, symlinks, stable_ids;
@@ -90,3 +92,21 @@ void sx_tree_row_place(SxTree *tree, SxConn *conn, SxRow *row, gint64 parent, co
 void sx_tree_drop_name(SxTree *tree, SxConn *conn, gint64 ino, bool keep, SxAttr *ret);
 bool sx_tree_has_entries(SxConn *conn, gint64 dir); /* on the local side */
 int sx_tree_check_name(const char *name);           /* 0, -EINVAL, -ENAMETOOLONG */
+
+/* ---- change.c ---- all take NULL changes */
+void sx_tree_tell(SxChanges *changes, SxChangeKind kind, gint64 parent, const char *name, gint64 ino);
+void sx_tree_tell_content(SxChanges *changes, gint64 ino, gint64 size, gint64 cver);
+void sx_tree_changes_cut(SxChanges *changes, guint len); /* what a failed transaction told is taken back */
+
+/* ---- remote.c ---- */
+void sx_tree_fill_remote(SxRow *row, const SxRemote *remote); /* version, size, times; the place stays */
+void sx_tree_set_base(SxRow *row);                            /* base_version = r_version */
+gint64 sx_tree_inode_of_remote(SxTree *tree, SxConn *conn, int provider, const SxRemote *remote, const SxAttr *like, gint64 *ret_gen);
+void sx_tree_row_renew(SxTree *tree, SxConn *conn, SxRow *row, const SxRemote *remote, const SxAttr *like);
+void sx_tree_replace_content(SxTree *tree, SxConn *conn, SxRow *row, const SxRemote *remote, SxChanges *changes);
+char *sx_tree_free_conflict_name(SxTree *tree, SxConn *conn, gint64 dir, const char *name, const char *who);
+void sx_tree_record_conflict(SxTree *tree, SxConn *conn, gint64 ino, gint64 dir, const char *name);
+void sx_tree_make_room(SxTree *tree, SxConn *conn, gint64 dir, const char *name, SxChanges *changes);
+void sx_tree_ensure_shown(SxTree *tree, SxConn *conn, gint64 dir, SxChanges *changes);
+void sx_tree_drop_remote(SxTree *tree, SxConn *conn, SxRow *row); /* its object is not there: to be created again */
+void sx_tree_remote_gone(SxTree *tree, SxConn *conn, SxRow *row, SxChanges *changes); /* the same, or deleted here too */
