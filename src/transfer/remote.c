@@ -1,0 +1,270 @@
+/* Names and attributes on the other side. A lost reply is never guessed at: the next try finds what the first one did, and
+ * an object that is what we wanted to make is taken as made. */
+#include "transfer/transfer_i.h"
+
+#include "base/path.h"
+
+#include <string.h>
+
+char *
+sx_remote_child_path(SxTransfer *t, gint64 dir, const char *name, GError **error)
+{
+    g_autofree char *parent = sx_tree_remote_path(t->tree, dir);
+    if (parent == NULL) {
+        sx_fail(error, SX_ERR_NOT_FOUND, "the directory for %s is not there", name);
+        return NULL;
+    }
+    return sx_path_join(parent, name);
+}
+
+bool
+sx_remote_stat(SxRun *run, const char *path, SxRemote **ret, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    *ret = NULL;
+    if (sx_provider_stat(run->task.v->p, path, ret, run->task.t->cancel, &why) || sx_error_is(why, SX_ERR_NOT_FOUND))
+        return true;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+bool
+sx_remote_apply(SxRun *run, gint64 dir, const char *name, const SxRemote *remote, GError **error)
+{
+    SxTransfer *t = run->task.t;
+    g_autoptr(SxChanges) changes = sx_changes_new();
+    bool ok = sx_tree_apply_stat(t->tree, dir, name, remote, changes, error);
+    sx_transfer_tell(t, changes);
+    return ok;
+}
+
+/* ---- directories and links ---- */
+
+static bool
+is_what_we_make(const SxRow *row, const SxRemote *there)
+{
+    if (there->kind != row->kind)
+        return false;
+    return row->kind == SX_KIND_DIR || g_strcmp0(there->target, row->target) == 0;
+}
+
+static bool
+op_make(SxRun *run, SxRow *row, GError **error)
+{
+    SxTransfer *t = run->task.t;
+    SxProvider *p = run->task.v->p;
+    g_autofree char *path = sx_remote_child_path(t, row->l_parent, row->l_name, error);
+    if (path == NULL)
+        return false;
+    g_autoptr(SxRemote) made = NULL;
+    g_autoptr(GError) why = NULL;
+    bool ok = row->kind == SX_KIND_DIR ? sx_provider_mkdir(p, path, &made, t->cancel, &why)
+                                       : sx_provider_symlink(p, path, row->target, &made, t->cancel, &why);
+    if (ok)
+        return sx_tree_done_create(t->tree, row->id, row->l_parent, row->l_name, row->gen, made, error);
+    if (!sx_error_is(why, SX_ERR_EXISTS)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    if (!sx_remote_stat(run, path, &made, error))
+        return false;
+    if (made == NULL) /* gone again: the next plan tries anew */
+        return sx_fail(error, SX_ERR_BUSY, "%s: %s: was there and is not any more", run->task.v->name, path);
+    if (!is_what_we_make(row, made))
+        return sx_remote_apply(run, row->l_parent, row->l_name, made, error);
+    if (!sx_tree_done_create(t->tree, row->id, row->l_parent, row->l_name, row->gen, made, error))
+        return false;
+    if (row->kind == SX_KIND_DIR) /* somebody else's, perhaps with entries */
+        sx_schedule_want(run->task.v, row->ino, 0);
+    return true;
+}
+
+/* ---- moves ---- */
+
+/* Did the object that we know arrive there? By id where there is one, otherwise by what does not change in a move. */
+static bool
+is_ours_moved(const SxRow *row, const SxRemote *there)
+{
+    if (there->kind != row->kind)
+        return false;
+    if (row->r_id != NULL && there->id != NULL)
+        return strcmp(row->r_id, there->id) == 0;
+    if (row->kind == SX_KIND_DIR)
+        return true;
+    if (row->r_version != NULL && *row->r_version != '\0' && strcmp(row->r_version, there->version) == 0)
+        return true;
+    return there->size == row->r_size && (there->mtime_ns == row->r_mtime_ns || row->r_mtime_ns == SX_TIME_UNKNOWN);
+}
+
+/* The move did not work, or its reply was lost: look at both ends. */
+static bool
+after_move(SxRun *run, SxRow *row, const char *from, const char *to, gint64 to_dir, const char *to_name, GError *why,
+           GError **error)
+{
+    SxTransfer *t = run->task.t;
+    g_autoptr(SxRemote) source = NULL, target = NULL;
+    if (!sx_remote_stat(run, from, &source, error) || !sx_remote_stat(run, to, &target, error))
+        return false;
+    if (source == NULL && target != NULL && is_ours_moved(row, target))
+        return sx_tree_done_move(t->tree, row->id, to_dir, to_name, error);
+    if (target != NULL && !sx_remote_apply(run, to_dir, to_name, target, error))
+        return false;
+    if (source == NULL)
+        return sx_remote_apply(run, row->r_parent, row->r_name, NULL, error);
+    if (target != NULL && sx_error_is(why, SX_ERR_EXISTS))
+        return true; /* the tree knows it now: plan again */
+    g_propagate_error(error, g_error_copy(why));
+    return false;
+}
+
+static bool
+copy_then_remove(SxRun *run, SxRow *row, const char *from, const char *to, GError **error)
+{
+    SxTransfer *t = run->task.t;
+    SxProvider *p = run->task.v->p;
+    if (row->kind == SX_KIND_DIR)
+        return sx_fail(error, SX_ERR_UNSUPPORTED, "%s: %s: directories cannot be moved there", run->task.v->name, from);
+    g_autoptr(SxRemote) made = NULL;
+    bool ok = row->kind == SX_KIND_SYMLINK ? sx_provider_symlink(p, to, row->target, &made, t->cancel, error)
+              : SX_CAN(p, copy)            ? sx_provider_copy(p, from, to, t->cancel, error)
+                                           : sx_upload_copy(run, row, to, &made, error);
+    if (!ok)
+        return false;
+    SxCond cond = {.kind = row->kind == SX_KIND_FILE ? SX_IF_VERSION : SX_IF_ANY, .version = row->r_version, .size = row->r_size,
+                   .mtime_ns = row->r_mtime_ns};
+    g_autoptr(GError) why = NULL;
+    if (!sx_provider_remove(p, from, row->kind, &cond, t->cancel, &why) && !sx_error_is(why, SX_ERR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    return true;
+}
+
+static bool
+op_move(SxRun *run, SxRow *row, GError **error)
+{
+    SxTransfer *t = run->task.t;
+    SxProvider *p = run->task.v->p;
+    g_autofree char *from = sx_remote_child_path(t, row->r_parent, row->r_name, error);
+    g_autofree char *to = from != NULL ? sx_remote_child_path(t, run->to_dir, run->to_name, error) : NULL;
+    if (to == NULL)
+        return false;
+    g_autoptr(GError) why = NULL;
+    bool ok = SX_CAN(p, move) ? sx_provider_move(p, from, to, row->kind, t->cancel, &why)
+                              : copy_then_remove(run, row, from, to, &why);
+    if (ok)
+        return sx_tree_done_move(t->tree, row->id, run->to_dir, run->to_name, error);
+    bool look = sx_error_is(why, SX_ERR_NOT_FOUND) || sx_error_is(why, SX_ERR_EXISTS) || sx_error_is(why, SX_ERR_LOST) ||
+                sx_error_is(why, SX_ERR_TIMEOUT) || sx_error_is(why, SX_ERR_CHANGED);
+    if (look)
+        return after_move(run, row, from, to, run->to_dir, run->to_name, why, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+/* ---- removing ---- */
+
+/* It was changed by somebody after we deleted it here: their version wins and comes back. */
+static bool
+comes_back(SxRun *run, SxRow *row, const SxRemote *there, GError **error)
+{
+    gint64 dir = row->r_parent;
+    g_autofree char *name = g_strdup(row->r_name);
+    if (!sx_remote_apply(run, dir, name, there, error))
+        return false;
+    sx_transfer_event(run->task.t, run->task.v, dir, "restored", "%s was deleted here and changed there: it has come back", name);
+    return true;
+}
+
+/* An upload of ours whose version we never heard: what is there is ours when its size is. */
+static bool
+condition_of(SxRun *run, SxRow *row, const char *path, SxCond *cond, SxRemote **ret_hold, bool *ret_done, GError **error)
+{
+    *ret_done = false;
+    *cond = (SxCond){.kind = SX_IF_VERSION, .version = row->r_version, .size = row->r_size, .mtime_ns = row->r_mtime_ns};
+    if (row->kind != SX_KIND_FILE) {
+        cond->kind = SX_IF_ANY;
+        return true;
+    }
+    if (row->r_version != NULL && *row->r_version != '\0')
+        return true;
+    if (!sx_remote_stat(run, path, ret_hold, error))
+        return false;
+    SxRemote *there = *ret_hold;
+    if (there == NULL) {
+        *ret_done = true;
+        return sx_tree_done_remove(run->task.t->tree, row->id, error);
+    }
+    if (there->kind != row->kind || (row->r_size >= 0 && there->size != row->r_size)) {
+        *ret_done = true;
+        return comes_back(run, row, there, error);
+    }
+    *cond = (SxCond){.kind = SX_IF_VERSION, .version = there->version, .size = there->size, .mtime_ns = there->mtime_ns};
+    return true;
+}
+
+static bool
+op_remove(SxRun *run, SxRow *row, GError **error)
+{
+    SxTransfer *t = run->task.t;
+    g_autofree char *path = sx_remote_child_path(t, row->r_parent, row->r_name, error);
+    SxCond cond;
+    g_autoptr(SxRemote) hold = NULL;
+    bool done;
+    if (path == NULL || !condition_of(run, row, path, &cond, &hold, &done, error))
+        return false;
+    if (done)
+        return true;
+    g_autoptr(GError) why = NULL;
+    if (sx_provider_remove(run->task.v->p, path, row->kind, &cond, t->cancel, &why) || sx_error_is(why, SX_ERR_NOT_FOUND))
+        return sx_tree_done_remove(t->tree, row->id, error);
+    bool other = sx_error_is(why, SX_ERR_CHANGED) || sx_error_is(why, SX_ERR_IS_DIR) || sx_error_is(why, SX_ERR_NOT_DIR);
+    if (other) {
+        g_autoptr(SxRemote) there = NULL;
+        if (!sx_remote_stat(run, path, &there, error))
+            return false;
+        if (there == NULL)
+            return sx_tree_done_remove(t->tree, row->id, error);
+        return comes_back(run, row, there, error);
+    }
+    if (sx_error_is(why, SX_ERR_NOT_EMPTY)) /* something new in it: it is listed, then planned again */
+        sx_schedule_want(run->task.v, row->ino, 0);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+/* ---- attributes ---- */
+
+static bool
+op_attr(SxRun *run, SxRow *row, GError **error)
+{
+    SxTransfer *t = run->task.t;
+    SxProvider *p = run->task.v->p;
+    SxCaps caps;
+    sx_provider_caps(p, &caps);
+    g_autofree char *path = sx_remote_child_path(t, row->r_parent, row->r_name, error);
+    if (path == NULL)
+        return false;
+    gint64 mtime = caps.set_mtime ? row->mtime_ns : SX_TIME_UNKNOWN;
+    int mode = caps.set_mode ? (int)row->mode : -1;
+    g_autoptr(SxRemote) remote = NULL;
+    g_autoptr(GError) why = NULL;
+    if (sx_provider_set_attr(p, path, mtime, mode, &remote, t->cancel, &why) || sx_error_is(why, SX_ERR_UNSUPPORTED))
+        return sx_tree_done_attr(t->tree, row->id, row->mtime_ns, (int)row->mode, remote, error);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+bool
+sx_remote_op(SxRun *run, SxRow *row, SxOpKind kind, GError **error)
+{
+    switch (kind) {
+    case SX_OP_MKDIR:
+    case SX_OP_SYMLINK: return op_make(run, row, error);
+    case SX_OP_MOVE:
+    case SX_OP_MOVE_AWAY: return op_move(run, row, error);
+    case SX_OP_REMOVE: return op_remove(run, row, error);
+    case SX_OP_ATTR: return op_attr(run, row, error);
+    default: return true;
+    }
+}

@@ -1,0 +1,812 @@
+/* The scheduler: what runs when, and beside what.
+ *
+ * A plan is made from the rows that are due, sorted by a virtual deadline, and handed out as the lanes have room: by the
+ * scheduler's thread, and by each worker that ends. The worker reads its row again and plans it alone before it acts,
+ * so an entry of the queue that has become stale does nothing.
+ * What excludes what: one operation a row; an operation that changes the place of a directory runs alone in its subtree
+ * (on either side's path), and as soon as one is waiting for that, nothing new starts below it. */
+#include "transfer/transfer_i.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+/* ---- lanes ---- */
+
+static void
+lane_pump(SxProv *v, SxLaneKind kind)
+{
+    SxTransfer *t = v->t;
+    SxLane *lane = &v->lanes[kind];
+    for (;;) {
+        g_mutex_lock(&t->lock);
+        SxTask *task = NULL;
+        if (lane->running < lane->limit) {
+            task = g_queue_pop_head(&lane->urgent);
+            if (task == NULL)
+                task = g_queue_pop_head(&lane->idle);
+            lane->running += task != NULL;
+        }
+        g_mutex_unlock(&t->lock);
+        if (task == NULL)
+            return;
+        if (t->executor != NULL)
+            t->executor->submit(t->executor, (int)kind, (void (*)(void *))task->fn, task);
+        else
+            g_thread_pool_push(t->pools[kind], task, NULL);
+    }
+}
+
+void
+sx_schedule_submit(SxTask *task, bool urgent)
+{
+    SxTransfer *t = task->t;
+    SxLane *lane = &task->v->lanes[task->lane];
+    g_mutex_lock(&t->lock);
+    t->active++;
+    g_queue_push_tail(urgent ? &lane->urgent : &lane->idle, task);
+    g_mutex_unlock(&t->lock);
+    lane_pump(task->v, task->lane);
+}
+
+static void
+wake_scheduler(SxTransfer *t)
+{
+    g_atomic_int_set(&t->kicked, 1);
+    g_mutex_lock(&t->lock);
+    g_cond_signal(&t->wake);
+    g_mutex_unlock(&t->lock);
+}
+
+void
+sx_schedule_task_end(SxProv *v, SxLaneKind kind)
+{
+    SxTransfer *t = v->t;
+    g_mutex_lock(&t->lock);
+    v->lanes[kind].running--;
+    g_mutex_unlock(&t->lock);
+    lane_pump(v, kind);
+    g_mutex_lock(&t->lock);
+    t->active--;
+    g_cond_broadcast(&t->cond);
+    g_mutex_unlock(&t->lock);
+}
+
+/* ---- what our own operations did while somebody looked ---- */
+
+static char *
+touched_key(gint64 dir, const char *name)
+{
+    return g_strdup_printf("%" G_GINT64_FORMAT "/%s", dir, name);
+}
+
+guint64
+sx_look_begin(SxTransfer *t)
+{
+    g_mutex_lock(&t->lock);
+    t->listings++;
+    guint64 seq = t->seq;
+    g_mutex_unlock(&t->lock);
+    return seq;
+}
+
+static gboolean
+is_at_rest(gpointer key, gpointer value, gpointer data)
+{
+    return ((SxTouched *)value)->n_running == 0;
+}
+
+void
+sx_look_end(SxTransfer *t)
+{
+    g_mutex_lock(&t->lock);
+    if (--t->listings == 0) {
+        g_hash_table_foreach_remove(t->touched, is_at_rest, NULL);
+        g_hash_table_foreach_remove(t->moved, is_at_rest, NULL);
+    }
+    g_mutex_unlock(&t->lock);
+}
+
+static bool
+is_later(const SxTouched *touched, guint64 since)
+{
+    return touched != NULL && (touched->n_running > 0 || touched->seq > since);
+}
+
+bool
+sx_look_name_touched(SxTransfer *t, guint64 since, gint64 dir, const char *name)
+{
+    g_autofree char *key = touched_key(dir, name);
+    g_mutex_lock(&t->lock);
+    bool yes = is_later(g_hash_table_lookup(t->touched, key), since);
+    g_mutex_unlock(&t->lock);
+    return yes;
+}
+
+bool
+sx_look_path_moved(SxTransfer *t, guint64 since, gint64 dir)
+{
+    g_autoptr(GArray) above = sx_tree_remote_ancestors(t->tree, dir);
+    g_mutex_lock(&t->lock);
+    bool yes = false;
+    for (guint i = 0; above != NULL && i < above->len && !yes; i++)
+        yes = is_later(g_hash_table_lookup(t->moved, &g_array_index(above, gint64, i)), since);
+    g_mutex_unlock(&t->lock);
+    return yes;
+}
+
+/* lock is held */
+static void
+touch(SxTransfer *t, GHashTable *table, gpointer key, int delta)
+{
+    SxTouched *touched = g_hash_table_lookup(table, key);
+    if (touched == NULL) {
+        touched = g_new0(SxTouched, 1);
+        g_hash_table_insert(table, key, touched);
+    } else {
+        g_free(key);
+    }
+    touched->n_running += (guint)delta;
+    touched->seq = ++t->seq;
+}
+
+/* lock is held; delta +1 at begin, -1 at end */
+static void
+touch_names(SxTransfer *t, SxRun *run, int delta)
+{
+    if (run->from_dir != 0)
+        touch(t, t->touched, touched_key(run->from_dir, run->from_name), delta);
+    if (run->to_dir != 0)
+        touch(t, t->touched, touched_key(run->to_dir, run->to_name), delta);
+    if (run->dir_moved != 0) {
+        gint64 *key = g_new(gint64, 1);
+        *key = run->dir_moved;
+        touch(t, t->moved, key, delta);
+    }
+}
+
+/* ---- the state of a provider ---- */
+
+static gint64
+probe_delay(SxTransfer *t, int tries)
+{
+    gint64 cap = MIN((gint64)1000 << MIN(tries, 6), SX_PROBE_MAX_MS);
+    return cap / 2 + (gint64)(sx_clock_random(t->clock) % (guint64)(cap / 2 + 1));
+}
+
+SxRetry
+sx_schedule_provider_error(SxProv *v, const GError *why)
+{
+    SxTransfer *t = v->t;
+    SxRetry retry = sx_error_retry(why);
+    gint64 now = sx_clock_mono_ms(t->clock);
+    const char *event = NULL;
+    g_mutex_lock(&t->lock);
+    if (retry == SX_RETRY_OFFLINE) {
+        if (!v->offline) {
+            event = "offline";
+            v->probe_at_ms = now + probe_delay(t, v->probe_tries++);
+        }
+        v->offline = true;
+    } else if (retry == SX_RETRY_AUTH) {
+        if (!v->refused)
+            event = "error";
+        v->refused = true;
+    } else if (sx_error_is(why, SX_ERR_RATE)) {
+        gint64 wait = MAX(sx_error_retry_after_ms(why), sx_plan_backoff_ms(1, sx_clock_random(t->clock)));
+        v->pause_until_ms = MAX(v->pause_until_ms, now + wait);
+    }
+    g_mutex_unlock(&t->lock);
+    if (event != NULL)
+        sx_transfer_event(t, v, 0, event, "%s", why->message);
+    return retry;
+}
+
+void
+sx_schedule_provider_ok(SxProv *v)
+{
+    SxTransfer *t = v->t;
+    g_mutex_lock(&t->lock);
+    bool was = v->offline || v->refused, first = !v->caps_told;
+    v->offline = v->refused = false;
+    v->caps_told = true;
+    v->probe_tries = 0;
+    v->replan |= was;
+    g_mutex_unlock(&t->lock);
+    if (first) { /* the first call that got through has also asked what the other side can do */
+        SxCaps caps;
+        sx_provider_caps(v->p, &caps);
+        sx_tree_set_caps(t->tree, v->id, &caps, NULL);
+    }
+    if (!was)
+        return;
+    sx_transfer_event(t, v, 0, "online", "%s can be reached again", v->name);
+    wake_scheduler(t);
+}
+
+void
+sx_schedule_probe_now(SxProv *v)
+{
+    g_mutex_lock(&v->t->lock);
+    bool due = v->offline || v->refused;
+    v->probe_at_ms = 0;
+    g_mutex_unlock(&v->t->lock);
+    if (due)
+        wake_scheduler(v->t);
+}
+
+bool
+sx_schedule_paused(SxProv *v, GError **why)
+{
+    g_mutex_lock(&v->t->lock);
+    bool offline = v->offline, refused = v->refused;
+    g_mutex_unlock(&v->t->lock);
+    if (!offline && !refused)
+        return false;
+    g_autofree char *text = sx_provider_last_error(v->p);
+    sx_fail(why, refused ? SX_ERR_AUTH : SX_ERR_OFFLINE, "%s", text != NULL ? text : "the provider cannot be reached");
+    return true;
+}
+
+static void
+probe_run(SxTask *task)
+{
+    SxProv *v = task->v;
+    SxTransfer *t = task->t;
+    g_free(task);
+    g_autoptr(GError) error = NULL;
+    if (sx_transfer_probe(t, v->id, t->cancel, &error)) {
+        sx_schedule_provider_ok(v);
+    } else {
+        g_mutex_lock(&t->lock);
+        v->probe_at_ms = sx_clock_mono_ms(t->clock) + probe_delay(t, v->probe_tries++);
+        g_mutex_unlock(&t->lock);
+    }
+    g_mutex_lock(&t->lock);
+    v->probing = false;
+    g_mutex_unlock(&t->lock);
+    sx_schedule_task_end(v, SX_LANE_LIST);
+}
+
+static SxTask *
+task_new(SxProv *v, SxLaneKind lane, void (*fn)(SxTask *))
+{
+    SxTask *task = g_new0(SxTask, 1);
+    *task = (SxTask){.t = v->t, .v = v, .lane = lane, .fn = fn};
+    return task;
+}
+
+/* Returns when to look again. An offline provider is asked; a refused one only when the user says so. */
+static gint64
+probe_if_due(SxProv *v, gint64 now)
+{
+    SxTransfer *t = v->t;
+    g_mutex_lock(&t->lock);
+    bool asked = v->refused && v->probe_at_ms == 0;
+    bool wants = (v->offline && !v->refused) || asked;
+    bool due = wants && !v->probing && now >= v->probe_at_ms;
+    if (due) {
+        v->probing = true;
+        v->probe_at_ms = G_MAXINT64;
+    }
+    gint64 next = wants ? v->probe_at_ms : G_MAXINT64;
+    g_mutex_unlock(&t->lock);
+    if (due)
+        sx_schedule_submit(task_new(v, SX_LANE_LIST, probe_run), true);
+    return next;
+}
+
+/* ---- directories that want a listing ---- */
+
+void
+sx_schedule_want(SxProv *v, gint64 dir, gint64 in_ms)
+{
+    SxTransfer *t = v->t;
+    gint64 now = sx_clock_mono_ms(t->clock);
+    g_mutex_lock(&t->lock);
+    SxWant *w = g_hash_table_lookup(v->wants, &dir);
+    bool new_ = w == NULL;
+    if (new_ && g_hash_table_size(v->wants) < SX_LANE_QUEUE_MAX) {
+        w = g_new0(SxWant, 1);
+        *w = (SxWant){.dir = dir, .first_ms = now, .due_ms = now + in_ms};
+        g_hash_table_insert(v->wants, &w->dir, w);
+    }
+    g_mutex_unlock(&t->lock);
+    if (new_)
+        wake_scheduler(t);
+}
+
+/* lock is held. Is an upload under way into that directory? One listing then serves them all. */
+static bool
+is_busy_dir(SxTransfer *t, gint64 dir)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, t->running);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const SxRun *run = value;
+        if (run->from_dir == dir || run->to_dir == dir)
+            return true;
+    }
+    return false;
+}
+
+#define SX_WANT_PATIENCE_MS 5000
+#define SX_WANT_STEP_MS 200
+
+static gint64
+list_wanted(SxProv *v, gint64 now)
+{
+    SxTransfer *t = v->t;
+    gint64 next = G_MAXINT64;
+    g_autoptr(GArray) dirs = g_array_new(FALSE, FALSE, sizeof(gint64));
+    g_mutex_lock(&t->lock);
+    bool paused = v->offline || v->refused || now < v->pause_until_ms;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, v->wants);
+    while (!paused && g_hash_table_iter_next(&iter, NULL, &value)) {
+        SxWant *w = value;
+        if (w->due_ms <= now && now < w->first_ms + SX_WANT_PATIENCE_MS && is_busy_dir(t, w->dir))
+            w->due_ms = now + SX_WANT_STEP_MS;
+        next = MIN(next, w->due_ms);
+        if (w->due_ms > now)
+            continue;
+        g_array_append_val(dirs, w->dir);
+        g_hash_table_iter_remove(&iter);
+    }
+    g_mutex_unlock(&t->lock);
+    for (guint i = 0; i < dirs->len; i++)
+        sx_changes_list_later(v, g_array_index(dirs, gint64, i));
+    return dirs->len > 0 ? now : next;
+}
+
+/* ---- the queue of planned operations ---- */
+
+void
+sx_schedule_run_free(SxRun *run)
+{
+    if (run == NULL)
+        return;
+    if (run->above != NULL)
+        g_array_unref(run->above);
+    g_free(run->from_name);
+    g_free(run->to_name);
+    g_free(run);
+}
+
+void
+sx_schedule_hold(SxTransfer *t, gint64 row, gint64 ms)
+{
+    gint64 *key = g_new(gint64, 1), *until = g_new(gint64, 1);
+    *key = row;
+    *until = sx_clock_mono_ms(t->clock) + MAX(ms, 1);
+    g_mutex_lock(&t->lock);
+    g_hash_table_replace(t->holds, key, until);
+    g_mutex_unlock(&t->lock);
+}
+
+static void
+add_above(SxTransfer *t, GArray *to, gint64 dir)
+{
+    g_autoptr(GArray) more = dir != 0 ? sx_tree_remote_ancestors(t->tree, dir) : NULL;
+    if (more != NULL)
+        g_array_append_vals(to, more->data, more->len);
+}
+
+static void run_op(SxTask *task);
+
+/* Which names and paths an operation uses. */
+static SxRun *
+run_new(SxProv *v, const SxRow *row, SxOpKind kind)
+{
+    SxRun *run = g_new0(SxRun, 1);
+    run->task = (SxTask){.t = v->t, .v = v, .lane = SX_LANE_UP, .fn = run_op};
+    run->row = row->id;
+    run->ino = row->ino;
+    run->kind = kind;
+    run->above = g_array_new(FALSE, FALSE, sizeof(gint64));
+    bool content = kind == SX_OP_UPLOAD_NEW || kind == SX_OP_UPLOAD || kind == SX_OP_CONFLICT;
+    run->size = content ? row->size : 0;
+    run->total = run->size;
+    /* Every MiB lets others overtake for 64 ms, up to a minute: small files first, and nothing waits for ever. */
+    run->key = row->due_real_ms + MIN(run->size / 16384, 60000);
+    if (row->r_parent != 0) {
+        run->from_dir = row->r_parent;
+        run->from_name = g_strdup(row->r_name);
+        add_above(v->t, run->above, row->r_parent);
+    }
+    if (row->r_parent == 0 || kind == SX_OP_MOVE) {
+        run->to_dir = row->l_parent;
+        run->to_name = g_strdup(row->l_name);
+        add_above(v->t, run->above, row->l_parent);
+    } else if (kind == SX_OP_MOVE_AWAY) {
+        run->to_dir = row->r_parent;
+        run->to_name = g_strdup_printf(SX_TMP_PREFIX "%" G_GINT64_FORMAT, row->id);
+    }
+    if (row->kind == SX_KIND_DIR && (kind == SX_OP_MOVE || kind == SX_OP_MOVE_AWAY || kind == SX_OP_REMOVE))
+        run->dir_moved = row->ino;
+    return run;
+}
+
+static bool
+uses(const SxRun *run, gint64 dir)
+{
+    if (run->dir_moved == dir)
+        return true;
+    for (guint i = 0; i < run->above->len; i++)
+        if (g_array_index(run->above, gint64, i) == dir)
+            return true;
+    return false;
+}
+
+static bool
+exclude(const SxRun *a, const SxRun *b)
+{
+    return (a->dir_moved != 0 && uses(b, a->dir_moved)) || (b->dir_moved != 0 && uses(a, b->dir_moved));
+}
+
+/* lock is held. May it start beside what runs and what waits for its turn before it? */
+static bool
+is_free(SxTransfer *t, const SxRun *run, const GPtrArray *ahead)
+{
+    if (g_hash_table_contains(t->running, &run->row))
+        return false;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, t->running);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (exclude(run, value))
+            return false;
+    for (guint i = 0; i < ahead->len; i++)
+        if (exclude(run, ahead->pdata[i]))
+            return false;
+    return true;
+}
+
+/* lock is held */
+static int
+large_running(SxProv *v)
+{
+    int n = 0;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, v->t->running);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const SxRun *run = value;
+        n += run->task.v == v && run->size > SX_SMALL_FILE;
+    }
+    return n;
+}
+
+/* lock is held. The next operation that may start, taken out of the queue; NULL. */
+static SxRun *
+take_ready(SxProv *v)
+{
+    SxTransfer *t = v->t;
+    SxLane *lane = &v->lanes[SX_LANE_UP];
+    int large_limit = lane->limit > 1 ? lane->limit - MAX(1, lane->limit / 4) : 1;
+    bool large_ok = large_running(v) < large_limit;
+    g_autoptr(GPtrArray) ahead = g_ptr_array_new(); /* moves of directories that wait until their subtree is quiet */
+    for (GList *l = v->ready.head; l != NULL; l = l->next) {
+        SxRun *run = l->data;
+        bool fits = run->size <= SX_SMALL_FILE || large_ok;
+        if (fits && is_free(t, run, ahead)) {
+            g_queue_delete_link(&v->ready, l);
+            return run;
+        }
+        if (run->dir_moved != 0)
+            g_ptr_array_add(ahead, run);
+    }
+    return NULL;
+}
+
+/* Hands out what may start now. */
+static bool
+dispatch(SxProv *v)
+{
+    SxTransfer *t = v->t;
+    bool any = false;
+    for (;;) {
+        g_mutex_lock(&t->lock);
+        SxLane *lane = &v->lanes[SX_LANE_UP];
+        bool room = lane->running + (int)lane->urgent.length < lane->limit;
+        bool paused = t->stopping || v->offline || v->refused || sx_clock_mono_ms(t->clock) < v->pause_until_ms;
+        SxRun *run = room && !paused ? take_ready(v) : NULL;
+        if (run != NULL) {
+            g_hash_table_insert(t->running, &run->row, run);
+            run->started_mono_ms = sx_clock_mono_ms(t->clock);
+        }
+        g_mutex_unlock(&t->lock);
+        if (run == NULL)
+            return any;
+        sx_schedule_submit(&run->task, true);
+        any = true;
+    }
+}
+
+/* ---- one operation on a worker ---- */
+
+static void
+park_or_retry(SxRun *run, SxRow *row, const GError *why)
+{
+    SxTransfer *t = run->task.t;
+    SxRetry retry = sx_schedule_provider_error(run->task.v, why);
+    if (sx_error_is(why, SX_ERR_OFFLINE) || sx_error_is(why, SX_ERR_RATE) || retry == SX_RETRY_AUTH)
+        return; /* the whole provider pauses; the row did nothing wrong */
+    if (g_cancellable_is_cancelled(t->cancel))
+        return;
+    if (retry == SX_RETRY_REPLAN) { /* what is there is not what we thought: look */
+        sx_schedule_want(run->task.v, run->from_dir != 0 ? run->from_dir : run->to_dir, 0);
+        if (run->to_dir != 0 && run->to_dir != run->from_dir)
+            sx_schedule_want(run->task.v, run->to_dir, 0);
+    }
+    bool park = retry == SX_RETRY_NEVER;
+    gint64 wait = sx_plan_backoff_ms(row->tries, sx_clock_random(t->clock));
+    wait = MAX(wait, sx_error_retry_after_ms(why));
+    g_autoptr(GError) error = NULL;
+    if (!sx_tree_failed(t->tree, row->id, why, sx_clock_real_ms(t->clock) + wait, park, &error)) {
+        sx_schedule_hold(t, row->id, wait); /* a store that cannot be written must not make us spin */
+        return;
+    }
+    bool tell = park || row->tries == 4 || (row->tries == 0 && (sx_error_is(why, SX_ERR_NO_SPACE) || sx_error_is(why, SX_ERR_QUOTA)));
+    if (tell)
+        sx_transfer_event(t, run->task.v, row->ino, "error", "%s", why->message);
+}
+
+static bool
+op_of_row(SxRun *run, SxRow *row, SxOpKind kind, GError **error)
+{
+    switch (kind) {
+    case SX_OP_UPLOAD_NEW:
+    case SX_OP_UPLOAD:
+    case SX_OP_CONFLICT: return sx_upload_op(run, row, kind, error);
+    default: return sx_remote_op(run, row, kind, error);
+    }
+}
+
+/* The row is read again: what was planned may have changed. A step aside was decided by looking at several rows, and is
+ * still right while the row has a remote side to move. */
+static void
+run_row(SxRun *run)
+{
+    SxTransfer *t = run->task.t;
+    g_autoptr(SxRow) row = sx_tree_row(t->tree, run->row);
+    if (row == NULL || row->pending == 0 || row->parked || g_cancellable_is_cancelled(t->cancel))
+        return;
+    const SxRow *one = row;
+    SxOp op;
+    sx_plan(&one, 1, &op);
+    bool away = run->kind == SX_OP_MOVE_AWAY && row->r_parent == run->from_dir && g_strcmp0(row->r_name, run->from_name) == 0;
+    bool same_place = (row->r_parent == 0 || (row->r_parent == run->from_dir && g_strcmp0(row->r_name, run->from_name) == 0)) &&
+                      (run->kind == SX_OP_MOVE_AWAY || run->to_dir == 0 ||
+                       (row->l_parent == run->to_dir && g_strcmp0(row->l_name, run->to_name) == 0));
+    if (!same_place || (op.kind != run->kind && !away))
+        return;
+    g_autoptr(GError) why = NULL;
+    if (op_of_row(run, row, run->kind, &why))
+        sx_schedule_provider_ok(run->task.v);
+    else if (why != NULL)
+        park_or_retry(run, row, why);
+}
+
+static void
+run_op(SxTask *task)
+{
+    SxRun *run = (SxRun *)task;
+    SxTransfer *t = task->t;
+    SxProv *v = task->v;
+    g_mutex_lock(&t->lock);
+    run->begun = true;
+    touch_names(t, run, 1);
+    g_mutex_unlock(&t->lock);
+    run_row(run);
+    g_mutex_lock(&t->lock);
+    touch_names(t, run, -1);
+    g_hash_table_remove(t->running, &run->row);
+    bool low = (int)v->ready.length < v->lanes[SX_LANE_UP].limit;
+    v->replan |= low || run->dir_moved != 0; /* paths of planned operations are stale after a move */
+    bool replan = v->replan;
+    g_cond_broadcast(&t->cond);
+    g_mutex_unlock(&t->lock);
+    sx_schedule_run_free(run);
+    if (t->executor == NULL)
+        dispatch(v);
+    if (replan)
+        wake_scheduler(t);
+    sx_schedule_task_end(v, SX_LANE_UP);
+}
+
+/* ---- planning ---- */
+
+static gint
+by_key(gconstpointer a, gconstpointer b, gpointer data)
+{
+    const SxRun *x = a, *y = b;
+    if (x->key != y->key)
+        return x->key < y->key ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+/* One listing a directory tells the versions of many uploads; while the version stays unknown it is asked for ever less often. */
+static void
+want_verify(SxProv *v, gint64 dir, gint64 row)
+{
+    SxTransfer *t = v->t;
+    g_mutex_lock(&t->lock);
+    gint64 *wait = g_hash_table_lookup(v->verify_wait, &dir);
+    if (wait == NULL) {
+        gint64 *key = g_new(gint64, 1);
+        wait = g_new(gint64, 1);
+        *key = dir;
+        *wait = 250;
+        g_hash_table_insert(v->verify_wait, key, wait);
+    } else {
+        *wait = MIN(*wait * 2, 60000);
+    }
+    gint64 ms = *wait;
+    g_mutex_unlock(&t->lock);
+    sx_schedule_want(v, dir, ms);
+    sx_schedule_hold(t, row, ms + 1000);
+}
+
+/* lock is held. Is the row free to be planned? *next: when it will be. */
+static bool
+is_held(SxTransfer *t, gint64 row, gint64 now, gint64 *next)
+{
+    gint64 *until = g_hash_table_lookup(t->holds, &row);
+    if (until == NULL)
+        return false;
+    if (*until > now) {
+        *next = MIN(*next, *until);
+        return true;
+    }
+    g_hash_table_remove(t->holds, &row);
+    return false;
+}
+
+/* Turns rows into runs; *ret_left counts the rows that have to wait. */
+static GQueue
+plan_rows(SxProv *v, GPtrArray *rows, gint64 now, gint64 *next, guint *ret_left)
+{
+    SxTransfer *t = v->t;
+    GQueue queue = G_QUEUE_INIT;
+    g_autofree SxOp *ops = g_new(SxOp, rows->len + 1);
+    g_autoptr(GHashTable) asked = g_hash_table_new(g_int64_hash, g_int64_equal);
+    sx_plan((const SxRow *const *)rows->pdata, rows->len, ops);
+    for (guint i = 0; i < rows->len; i++) {
+        SxRow *row = rows->pdata[i];
+        g_mutex_lock(&t->lock);
+        bool busy = g_hash_table_contains(t->running, &row->id) || is_held(t, row->id, now, next);
+        g_mutex_unlock(&t->lock);
+        if (busy || ops[i].kind == SX_OP_WAIT) {
+            (*ret_left)++;
+        } else if (ops[i].kind == SX_OP_VERIFY) {
+            if (g_hash_table_add(asked, &row->r_parent))
+                want_verify(v, row->r_parent, row->id);
+            (*ret_left)++;
+        } else {
+            g_queue_push_tail(&queue, run_new(v, row, ops[i].kind));
+        }
+    }
+    g_queue_sort(&queue, by_key, NULL);
+    return queue;
+}
+
+static void
+replace_ready(SxProv *v, GQueue queue)
+{
+    g_mutex_lock(&v->t->lock);
+    GQueue old = v->ready;
+    v->ready = queue;
+    g_mutex_unlock(&v->t->lock);
+    for (SxRun *run; (run = g_queue_pop_head(&old)) != NULL;)
+        sx_schedule_run_free(run);
+}
+
+/* So many rows wait that what they wait for is not in sight. */
+static void
+put_off(SxTransfer *t, GPtrArray *rows)
+{
+    g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(gint64));
+    for (guint i = 0; i < rows->len; i++)
+        g_array_append_val(ids, ((SxRow *)rows->pdata[i])->id);
+    sx_tree_postpone(t->tree, (const gint64 *)(void *)ids->data, ids->len, sx_clock_real_ms(t->clock) + SX_PUT_OFF_MS);
+}
+
+/* Returns when to plan again if nothing happens before. */
+static gint64
+plan_provider(SxProv *v, gint64 now)
+{
+    SxTransfer *t = v->t;
+    gint64 next = G_MAXINT64;
+    for (;;) {
+        g_autoptr(GPtrArray) rows = sx_tree_pending(t->tree, v->id, sx_clock_real_ms(t->clock), v->batch);
+        guint left = 0;
+        GQueue queue = plan_rows(v, rows, now, &next, &left);
+        bool full = queue.length == 0 && rows->len >= v->batch;
+        bool more = full && v->batch < SX_BATCH_MAX;
+        if (full && !more)
+            put_off(t, rows);
+        if (queue.length > 0 || !more)
+            v->batch = queue.length > 0 ? SX_BATCH_MIN : v->batch;
+        replace_ready(v, queue);
+        if (left > 0)
+            next = MIN(next, now + SX_IDLE_MS);
+        if (!more)
+            return next;
+        v->batch = MIN(v->batch * 4, SX_BATCH_MAX); /* all of them wait for something that is not among them */
+    }
+}
+
+static gint64
+work_provider(SxProv *v, gint64 now, bool *ret_submitted)
+{
+    SxTransfer *t = v->t;
+    g_mutex_lock(&t->lock);
+    bool paused = v->offline || v->refused || now < v->pause_until_ms;
+    gint64 next = v->pause_until_ms > now ? v->pause_until_ms : G_MAXINT64;
+    bool plan = !paused && (v->replan || now >= v->plan_at_ms || v->ready.length == 0);
+    if (plan)
+        v->replan = false;
+    g_mutex_unlock(&t->lock);
+    if (plan)
+        v->plan_at_ms = plan_provider(v, now);
+    if (!paused) {
+        *ret_submitted |= dispatch(v);
+        next = MIN(next, v->plan_at_ms);
+    }
+    return next;
+}
+
+/* Mono ms at which the earliest row becomes due. Rows that are due already wait for something, and are looked at by plan_at_ms. */
+static gint64
+next_due(SxTransfer *t, gint64 now)
+{
+    gint64 due = sx_tree_next_due(t->tree);
+    if (due == G_MAXINT64)
+        return due;
+    gint64 in = due - sx_clock_real_ms(t->clock);
+    return in <= 0 ? now + SX_IDLE_MS : now + MIN(in, SX_SLEEP_MAX_MS);
+}
+
+gint64
+sx_schedule_run(SxTransfer *t, bool *ret_submitted)
+{
+    gint64 now = sx_clock_mono_ms(t->clock), next = now + SX_SLEEP_MAX_MS;
+    *ret_submitted = false;
+    for (guint i = 0; i < t->provs->len; i++) {
+        SxProv *v = t->provs->pdata[i];
+        next = MIN(next, probe_if_due(v, now));
+        if (now >= v->poll_at_ms || now >= v->pin_at_ms)
+            sx_changes_poll(v);
+        next = MIN(next, MIN(v->poll_at_ms, v->pin_at_ms));
+        next = MIN(next, list_wanted(v, now));
+        next = MIN(next, work_provider(v, now, ret_submitted));
+    }
+    return MIN(next, next_due(t, now));
+}
+
+gpointer
+sx_schedule_thread(gpointer data)
+{
+    SxTransfer *t = data;
+    for (;;) {
+        g_atomic_int_set(&t->kicked, 0);
+        bool submitted;
+        gint64 next = sx_schedule_run(t, &submitted);
+        gint64 sleep_ms = CLAMP(next - sx_clock_mono_ms(t->clock), SX_PLAN_INTERVAL_MS, SX_SLEEP_MAX_MS);
+        gint64 until = g_get_monotonic_time() + sleep_ms * 1000, soonest = g_get_monotonic_time() + SX_PLAN_INTERVAL_MS * 1000;
+        g_mutex_lock(&t->lock);
+        while (!t->stopping && !g_atomic_int_get(&t->kicked))
+            if (!g_cond_wait_until(&t->wake, &t->lock, until))
+                break;
+        while (!t->stopping && g_get_monotonic_time() < soonest) /* many kicks, one plan */
+            if (!g_cond_wait_until(&t->wake, &t->lock, soonest))
+                break;
+        bool stop = t->stopping;
+        g_mutex_unlock(&t->lock);
+        if (stop)
+            return NULL;
+    }
+}
