@@ -1,0 +1,2 @@
+TESTS += contrib/test-setup
+EXTRA_DIST += contrib/setup contrib/test-setup .ci/run
