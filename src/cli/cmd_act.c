@@ -48,7 +48,8 @@ tick(void *data)
     p->most = MAX(p->most, left);
     g_autofree char *rate = sx_size_of(json_object_get(doc, "rates"), p->uploads ? "up" : "down"), *left_text = sx_format_size(left);
     g_autofree char *text = p->uploads
-                                ? g_strdup_printf("%s left in %" G_GINT64_FORMAT " changes, %s/s", left_text, sx_number(totals, "pending"), rate)
+                                ? g_strdup_printf("%s left in %" G_GINT64_FORMAT " change%s, %s/s", left_text, sx_number(totals, "pending"),
+                                                sx_number(totals, "pending") == 1 ? "" : "s", rate)
                                 : g_strdup_printf("%u downloads, %s left, %s/s", n, left_text, rate);
     sx_progress(p->out, p->most - left, p->most, text);
     json_decref(doc);
@@ -62,8 +63,7 @@ post_with_progress(SxCli *cli, const char *route, json_t *body, bool uploads, GE
         sx_client_set_tick(cli->client, tick, &p);
     json_t *doc = sx_client_post(cli->client, route, body, error);
     sx_client_set_tick(cli->client, NULL, NULL);
-    if (!cli->options.json)
-        sx_progress_end(cli->out);
+    sx_progress_end(cli->out);
     sx_client_free(p.client);
     return doc;
 }
@@ -107,7 +107,8 @@ sx_cmd_pin(SxCli *cli, GError **error)
     json_t *body = sx_cli_path_body(cli, 0);
     bool wait = cli->options.wait || (sx_output_is_terminal(cli->out) && !cli->options.json);
     json_object_set_new(body, "wait", json_boolean(wait));
-    return sx_show(cli, post_with_progress(cli, "pin", body, false, error), show_pinned);
+    json_t *doc = wait ? post_with_progress(cli, "pin", body, false, error) : sx_client_post(cli->client, "pin", body, error);
+    return sx_show(cli, doc, show_pinned);
 }
 
 static void
@@ -130,7 +131,8 @@ show_evicted(SxOutput *out, const json_t *doc)
     g_autofree char *kept = sx_number(doc, "kept") > 0
                                 ? g_strdup_printf("; %" G_GINT64_FORMAT " kept: pinned, open or not uploaded yet", sx_number(doc, "kept"))
                                 : g_strdup("");
-    sx_print(out, SX_PLAIN, "%s: %s freed in %" G_GINT64_FORMAT " files%s", path, freed, sx_number(doc, "files"), kept);
+    sx_print(out, SX_PLAIN, "%s: %s freed in %" G_GINT64_FORMAT " file%s%s", path, freed, sx_number(doc, "files"),
+             sx_number(doc, "files") == 1 ? "" : "s", kept);
 }
 
 int
@@ -222,7 +224,8 @@ show_unmounted(SxOutput *out, const json_t *doc)
     g_autofree char *path = printable_path(doc);
     sx_print(out, SX_PLAIN, "%s: unmounted", path);
     if (left > 0)
-        sx_print(out, SX_YELLOW, "%" G_GINT64_FORMAT " changes are kept here and go to the providers at the next mount", left);
+        sx_print(out, SX_YELLOW, "%" G_GINT64_FORMAT " change%s kept here, to go to the providers at the next mount", left,
+                 left == 1 ? " is" : "s are");
 }
 
 /* Returns when the process has ended, so that a script can go on with what needs the state directory. */

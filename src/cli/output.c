@@ -8,6 +8,7 @@
 
 #define SX_BAR_WIDTH 30
 #define SX_PLAIN_EVERY_US (5 * G_USEC_PER_SEC)
+#define SX_PLAIN_FIRST_US G_USEC_PER_SEC /* what is over sooner needs no line */
 
 typedef struct Row {
     char *cells[SX_OUTPUT_COLUMNS];
@@ -23,7 +24,7 @@ struct SxOutput {
     char *last_screen;     /* what stands there now */
     guint screen_lines;
     char *last_progress;
-    gint64 last_plain_us;
+    gint64 next_plain_us;  /* monotonic; 0: no progress is shown */
 };
 
 static void
@@ -224,9 +225,11 @@ sx_progress(SxOutput *o, gint64 done, gint64 total, const char *text)
         fprintf(o->file, "\r%s\033[K", cut);
     } else {
         gint64 now = g_get_monotonic_time();
-        if (o->last_progress != NULL && now - o->last_plain_us < SX_PLAIN_EVERY_US)
+        if (o->next_plain_us == 0)
+            o->next_plain_us = now + SX_PLAIN_FIRST_US;
+        if (now < o->next_plain_us)
             return;
-        o->last_plain_us = now;
+        o->next_plain_us = now + SX_PLAIN_EVERY_US;
         fprintf(o->file, "%s\n", text);
     }
     fflush(o->file);
@@ -240,6 +243,7 @@ sx_progress_end(SxOutput *o)
     if (o->terminal && o->last_progress != NULL)
         fputs("\r\033[K", o->file);
     g_clear_pointer(&o->last_progress, g_free);
+    o->next_plain_us = 0;
     fflush(o->file);
 }
 

@@ -89,6 +89,7 @@ positional(SxArgs *args, char **rest, GError **error)
 bool
 sx_args_parse(int argc, char **argv, SxArgs *ret, GError **error)
 {
+    *ret = (SxArgs){.fuse_options = g_ptr_array_new_with_free_func(g_free)};
     gboolean foreground = FALSE, version = FALSE;
     g_autofree char *config = NULL;
     g_auto(GStrv) lists = NULL, rest = NULL;
@@ -97,6 +98,7 @@ sx_args_parse(int argc, char **argv, SxArgs *ret, GError **error)
         {"config", 'c', 0, G_OPTION_ARG_FILENAME, &config, "the configuration (default: ~/.config/syncoxfs/syncoxfs.conf)", "FILE"},
         {"options", 'o', 0, G_OPTION_ARG_FILENAME_ARRAY, &lists, "config= cache-dir= state-dir= log-level=, and options of FUSE", "OPTS"},
         {"version", 'V', 0, G_OPTION_ARG_NONE, &version, "print the version", NULL},
+        {"generate", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &ret->generate, NULL, NULL},
         {G_OPTION_REMAINING, 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &rest, NULL, NULL},
         {NULL},
     };
@@ -105,7 +107,6 @@ sx_args_parse(int argc, char **argv, SxArgs *ret, GError **error)
     g_option_context_set_description(context, "See syncoxfs(1), syncoxfs.conf(5); end it with: syncox umount\n");
     g_option_context_add_main_entries(context, entries, NULL);
     g_autoptr(GError) why = NULL;
-    *ret = (SxArgs){.fuse_options = g_ptr_array_new_with_free_func(g_free)};
     if (!g_option_context_parse(context, &argc, &argv, &why))
         return sx_fail(error, SX_ERR_INVALID, "%s", why->message);
     ret->foreground = foreground;
@@ -114,7 +115,7 @@ sx_args_parse(int argc, char **argv, SxArgs *ret, GError **error)
     for (char **l = lists; l != NULL && *l != NULL; l++)
         if (!sx_args_options(ret, *l, error))
             return false;
-    return version || positional(ret, rest, error);
+    return version || ret->generate != NULL || positional(ret, rest, error);
 }
 
 void
@@ -123,6 +124,7 @@ sx_args_clear(SxArgs *a)
     g_free(a->config_file);
     g_free(a->cache_dir);
     g_free(a->state_dir);
+    g_free(a->generate);
     g_free(a->log_level);
     g_free(a->source);
     g_free(a->mountpoint);

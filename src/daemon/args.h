@@ -8,11 +8,12 @@
 typedef struct SxArgs {
     bool foreground;
     bool version;
+    char *generate;             /* "sample" or "man": print that and end; for the build */
     char *config_file;          /* absolute; NULL: not given */
     char *cache_dir, *state_dir;/* absolute; NULL: not given */
     char *log_level;            /* NULL: not given */
     char *source;               /* first column of /proc/mounts; NULL */
-    char *mountpoint;           /* as given; NULL with version */
+    char *mountpoint;           /* as given; NULL with version and generate */
     GPtrArray *fuse_options;    /* of char*: what is not ours */
 } SxArgs;
 

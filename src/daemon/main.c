@@ -149,6 +149,21 @@ run(const SxArgs *args, GError **error)
     return stack != NULL ? serve(stack, parent, mountpoint, &set, error) : EXIT_FAILURE;
 }
 
+/* The sample file and the tables of syncoxfs.conf(5), from the option tables. */
+static int
+generate(const char *what)
+{
+    bool man = strcmp(what, "man") == 0;
+    if (!man && strcmp(what, "sample") != 0) {
+        fprintf(stderr, "syncoxfs: --generate %s: must be sample or man\n", what);
+        return EXIT_USAGE;
+    }
+    g_autoptr(SxRegistry) registry = sx_stack_registry();
+    g_autofree char *text = sx_conf_sample(sx_registry_options, sx_registry_names(registry), registry, man);
+    fputs(text, stdout);
+    return EXIT_SUCCESS;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -164,6 +179,8 @@ main(int argc, char **argv)
         printf("syncoxfs %s\n", PACKAGE_VERSION);
         return EXIT_SUCCESS;
     }
+    if (args.generate != NULL)
+        return generate(args.generate);
     int code = run(&args, &why);
     if (why != NULL)
         sx_error_log("%s", why->message);

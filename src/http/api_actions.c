@@ -105,10 +105,6 @@ set_pin(SxApiCall *call, bool pin, const char *path, SxAttr *ret, GError **error
         return false;
     int r = pin ? sx_vfs_setxattr(call->api->vfs, &caller, ret->ino, "user.syncox.pin", "yes", 3, 0)
                 : sx_vfs_removexattr(call->api->vfs, &caller, ret->ino, "user.syncox.pin");
-    if (r == -ENODATA && sx_tree_pinned(sx_vfs_tree(call->api->vfs), ret->ino))
-        return sx_fail(error, SX_ERR_INVALID, "%s: pinned by a directory above it, unpin that one", path);
-    if (r == -ENODATA)
-        return sx_fail(error, SX_ERR_INVALID, "%s: not pinned", path);
     return r == 0 || sx_fail_errno(error, -r, "%s: %s", path, pin ? "pin" : "unpin");
 }
 
@@ -333,14 +329,15 @@ sx_api_doctor(SxApiCall *call, GError **error)
 
 /* ---- umount ---- */
 
-/* The kernel knows whether programs still use the mount, and fusermount3 may ask it without being root. */
+/* The kernel knows whether programs still use the mount, and fusermount3 may ask it without being root. Not cancellable: the end
+ * of the mount, which it brings about, cancels all requests. */
 static bool
-kernel_unmount(const char *mountpoint, GCancellable *cancel, GError **error)
+kernel_unmount(const char *mountpoint, GError **error)
 {
     g_autofree char *said = NULL;
     g_autoptr(GSubprocess) child = g_subprocess_new(G_SUBPROCESS_FLAGS_STDOUT_SILENCE | G_SUBPROCESS_FLAGS_STDERR_PIPE, error,
                                                     "fusermount3", "-u", "--", mountpoint, NULL);
-    if (child == NULL || !g_subprocess_communicate_utf8(child, NULL, cancel, NULL, &said, error))
+    if (child == NULL || !g_subprocess_communicate_utf8(child, NULL, NULL, NULL, &said, error))
         return false;
     if (g_subprocess_get_successful(child))
         return true;
@@ -368,7 +365,7 @@ sx_api_umount(SxApiCall *call, GError **error)
     if (!sx_call_bool(call, "force", &force, error))
         return NULL;
     if (!force && api->mountpoint != NULL && is_mounted(api->mountpoint) &&
-        !kernel_unmount(api->mountpoint, call->cancel, error))
+        !kernel_unmount(api->mountpoint, error))
         return NULL;
     json_t *doc = done_doc(api->mountpoint);
     json_object_set_new(doc, "totals", sx_doc_totals(api, 0));
