@@ -50,7 +50,11 @@ sx_log(SxLogLevel level, const char *format, ...)
     va_start(ap, format);
     int m = vsnprintf(line + n, sizeof line - n - 1, format, ap);
     va_end(ap);
+    size_t begin = n;
     n = MIN(n + (size_t)MAX(m, 0), sizeof line - 2);
+    for (size_t i = begin; i < n; i++) /* a file's name must not be able to forge a line, or speak to the terminal */
+        if (g_ascii_iscntrl(line[i]))
+            line[i] = '?';
     line[n++] = '\n';
     if (write(STDERR_FILENO, line, n) < 0)
         return; /* nobody to tell */

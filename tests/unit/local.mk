@@ -9,6 +9,7 @@ unit_tests = \
 	tests/unit/test_digest \
 	tests/unit/test_keyring \
 	tests/unit/test_secret \
+	tests/unit/test_sys \
 	tests/unit/test_events \
 	tests/unit/test_plan \
 	tests/unit/test_provider \
@@ -27,6 +28,8 @@ tests_unit_test_keyring_SOURCES = tests/unit/test_keyring.c
 tests_unit_test_keyring_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_secret_SOURCES = tests/unit/test_secret.c
 tests_unit_test_secret_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_sys_SOURCES = tests/unit/test_sys.c
+tests_unit_test_sys_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_events_SOURCES = tests/unit/test_events.c
 tests_unit_test_events_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_units_SOURCES = tests/unit/test_units.c

@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -104,6 +106,53 @@ the_file_is_rotated(void **state)
 }
 
 static void
+a_full_disk_loses_the_file_only(void **state)
+{
+    g_autofree char *dir = g_dir_make_tmp("sx-events-XXXXXX", NULL);
+    g_autofree char *file = g_build_filename(dir, "events.jsonl", NULL);
+    assert_int_equal(symlink("/dev/full", file), 0);
+    g_autoptr(SxEvents) ev = sx_events_new(dir, NULL);
+    assert_non_null(ev);
+    sx_events_emit(ev, 0, "error", "p", "f", "one");
+    Seen seen = {.text = g_string_new(NULL)};
+    assert_int_equal(sx_events_since(ev, 0, note, &seen), 1);
+    assert_string_equal(seen.text->str, "error|one ");
+    g_string_free(seen.text, TRUE);
+    g_remove(file);
+    g_rmdir(dir);
+}
+
+static void
+no_half_line_stays_behind(void **state)
+{
+    g_autofree char *dir = g_dir_make_tmp("sx-events-XXXXXX", NULL);
+    g_autofree char *file = g_build_filename(dir, "events.jsonl", NULL);
+    SxEvents *ev = sx_events_new(dir, NULL);
+    sx_events_emit(ev, 0, "error", "p", "f", "one");
+    struct stat before, after;
+    assert_int_equal(stat(file, &before), 0);
+
+    struct rlimit old, tight;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    tight = old;
+    tight.rlim_cur = (rlim_t)before.st_size + 10; /* the next line is written for ten bytes */
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+    sx_events_emit(ev, 0, "error", "p", "f", "two");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(stat(file, &after), 0);
+    assert_int_equal(after.st_size, before.st_size);
+
+    sx_events_emit(ev, 0, "error", "p", "f", "three");
+    sx_events_free(ev);
+    g_autofree char *text = NULL;
+    assert_true(g_file_get_contents(file, &text, NULL, NULL));
+    assert_non_null(strstr(text, "\"one\"}\n{\"seq\":3"));
+    g_remove(file);
+    g_rmdir(dir);
+}
+
+static void
 bytes_that_are_no_text_stay_exact(void **state)
 {
     SxEvent e = {.seq = 7, .real_ns = 0, .kind = "error", .provider = "p", .path = "a/\xff\n\"", .text = "t"};
@@ -173,6 +222,8 @@ main(void)
         cmocka_unit_test(events_are_kept_told_and_written),
         cmocka_unit_test(the_ring_is_bounded),
         cmocka_unit_test(the_file_is_rotated),
+        cmocka_unit_test(a_full_disk_loses_the_file_only),
+        cmocka_unit_test(no_half_line_stays_behind),
         cmocka_unit_test(bytes_that_are_no_text_stay_exact),
         cmocka_unit_test(a_state_directory_that_cannot_be_is_an_error),
         cmocka_unit_test(many_threads),
