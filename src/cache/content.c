@@ -357,7 +357,7 @@ bool
 sx_content_missing(SxContent *c, gint64 off, gint64 len, gint64 *ret_off, gint64 *ret_len)
 {
     SxVersion *v = sx_content_enter(c);
-    gint64 size = sx_load(&v->size);
+    gint64 size = MIN(sx_load(&v->size), v->map.remote_size);
     bool missing = false;
     if (!sx_load(&v->complete) && off < size && len > 0) {
         gint64 end = len > size - off ? size : off + len;

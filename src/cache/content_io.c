@@ -116,14 +116,16 @@ change_end(SxContent *c, SxVersion *v, bool changed)
     sx_add(&c->writing, -1);
 }
 
-/* c->lock held */
+/* c->lock held. otherwise: the size when the file does not tell; -1: leave it */
 static int
-size_from_file(SxContent *c, SxVersion *v)
+size_from_file(SxContent *c, SxVersion *v, gint64 otherwise)
 {
     struct stat st;
-    if (c->cache->sys->fstat(c->cache->sys, v->fd, &st) != 0)
+    if (c->cache->sys->fstat(c->cache->sys, v->fd, &st) == 0)
+        otherwise = st.st_size;
+    else if (otherwise < 0)
         return -errno;
-    sx_store(&v->size, st.st_size);
+    sx_store(&v->size, otherwise);
     return 0;
 }
 
@@ -139,7 +141,7 @@ grow(SxContent *c, SxVersion *v, gint64 end, guint64 seq)
     if (seq % 2 == 0 && sx_load(&v->size_seq) == seq)
         return 0;
     g_mutex_lock(&c->lock);
-    int rc = size_from_file(c, v);
+    int rc = size_from_file(c, v, -1);
     g_mutex_unlock(&c->lock);
     return rc;
 }
@@ -157,7 +159,7 @@ sx_content_prepare(SxContent *c, gint64 off, gint64 len, gint64 *ret_off, gint64
     int rc = 0;
     if (block >= 0) {
         *ret_off = block * SX_BLOCK;
-        *ret_len = MIN(SX_BLOCK, size - *ret_off);
+        *ret_len = MIN(SX_BLOCK, MIN(size, v->map.remote_size) - *ret_off);
         rc = 1;
     } else if (len > 0) {
         rc = sx_evict_check(c->cache, v, off, len);
@@ -171,6 +173,7 @@ typedef struct Source {
     const char *buf; /* or NULL and */
     int fd;
     bool copy;       /* splice does not work here */
+    int failed;      /* bytes were taken from fd and could not be written: nothing more may follow them */
 } Source;
 
 static gssize
@@ -180,8 +183,18 @@ copy_some(const SxSys *sys, Source *s, int fd, gint64 off, gsize n)
     gssize k = sys->read(sys, s->fd, buf, MIN(n, sizeof buf));
     if (k < 0)
         return -errno;
-    int rc = sx_sys_pwrite_full(sys, fd, buf, (gsize)k, off);
-    return rc != 0 ? rc : k;
+    gssize done = 0;
+    while (done < k) {
+        gssize w = sys->pwrite(sys, fd, buf + done, (gsize)(k - done), off + done);
+        if (w < 0 && errno == EINTR)
+            continue;
+        if (w <= 0) {
+            s->failed = w < 0 ? -errno : -EIO;
+            return done > 0 ? done : s->failed;
+        }
+        done += w;
+    }
+    return done;
 }
 
 /* Some bytes; 0 at the end of the source, -errno. */
@@ -195,6 +208,8 @@ put_some(const SxSys *sys, Source *s, int fd, gint64 off, gsize n)
         s->buf += k;
         return k > 0 ? k : -EIO;
     }
+    if (s->failed != 0)
+        return s->failed;
     if (s->copy)
         return copy_some(sys, s, fd, off, n);
     off_t at = off;
@@ -224,9 +239,10 @@ put(const SxSys *sys, Source *s, int fd, gint64 off, gsize n)
     return (gssize)done;
 }
 
-/* c->lock held. Writes over absent blocks. What is not covered to the end of its block stays absent, so the count ends before it. */
+/* c->lock held. Writes over absent blocks. What is not covered to the end of its block stays absent, so the count ends before it.
+ * When the map cannot be written the bytes are in the file nevertheless: memory says so, the caller is told of the failure. */
 static gssize
-write_absent(SxContent *c, SxVersion *v, Source *s, gint64 off, gsize n)
+write_absent(SxContent *c, SxVersion *v, Source *s, gint64 off, gsize n, gint64 *ret_end)
 {
     gint64 size = sx_load(&v->size);
     if (sx_load(&c->version) != v || sx_extents_needed(&v->map, size, off, off + (gint64)n) >= 0)
@@ -243,11 +259,13 @@ write_absent(SxContent *c, SxVersion *v, Source *s, gint64 off, gsize n)
     gint64 block = (gsize)k == n ? -1 : sx_extents_needed(&v->map, size, off, end);
     if (block >= 0)
         end = MAX(block * SX_BLOCK, off);
-    rc = sx_extents_set(&v->map, c->cache->sys, off / SX_BLOCK, (end + SX_BLOCK - 1) / SX_BLOCK);
-    if (rc != 0 || end <= off)
-        return rc != 0 ? rc : -EIO;
-    sx_content_check_complete(c, v);
-    return end - off;
+    if (end <= off)
+        return -EIO;
+    *ret_end = end;
+    rc = sx_extents_force(&v->map, c->cache->sys, off / SX_BLOCK, (end + SX_BLOCK - 1) / SX_BLOCK);
+    if (rc == 0)
+        sx_content_check_complete(c, v);
+    return rc != 0 ? rc : end - off;
 }
 
 static bool
@@ -266,16 +284,18 @@ write_version(SxContent *c, SxVersion *v, Source *s, gint64 off, gsize n)
     if (rc != 0)
         return rc;
     guint64 seq = sx_load(&v->size_seq);
+    gint64 put_end = 0;
     gssize k;
     if (needs_lock(v, off, off + (gint64)n)) {
         g_mutex_lock(&c->lock);
-        k = write_absent(c, v, s, off, n);
+        k = write_absent(c, v, s, off, n, &put_end);
         g_mutex_unlock(&c->lock);
     } else {
         k = put(c->cache->sys, s, sx_load(&v->fd), off, n);
+        put_end = k > 0 ? off + k : 0;
     }
-    if (k > 0) {
-        rc = grow(c, v, off + k, seq);
+    if (put_end > 0) {
+        rc = grow(c, v, put_end, seq);
         if (rc != 0)
             k = rc;
     }
@@ -319,17 +339,18 @@ static int
 shrink(SxContent *c, SxVersion *v, gint64 size)
 {
     const SxSys *sys = c->cache->sys;
+    gint64 old = sx_load(&v->size);
     sx_add(&v->size_seq, 1);
     sx_store(&v->size, size);
     int rc = 0;
     do
         rc = sys->ftruncate(sys, v->fd, size) != 0 ? -errno : 0;
     while (rc == -EINTR);
-    int again = size_from_file(c, v);
-    if (rc == 0 && again == 0)
+    size_from_file(c, v, rc == 0 ? size : old);
+    if (rc == 0) /* a map that could not be told is told before anything is built on it; see sx_open_version for a crash before */
         sx_extents_force(&v->map, sys, (size + SX_BLOCK - 1) / SX_BLOCK, v->map.n_blocks);
     sx_add(&v->size_seq, 1);
-    return rc != 0 ? rc : again;
+    return rc;
 }
 
 static int
@@ -346,8 +367,8 @@ set_size(SxContent *c, SxVersion *v, gint64 size)
     do
         rc = sys->ftruncate(sys, v->fd, size) != 0 ? -errno : 0;
     while (rc == -EINTR);
-    int again = size_from_file(c, v);
-    return rc != 0 ? rc : again;
+    size_from_file(c, v, rc == 0 ? MAX(size, sx_load(&v->size)) : sx_load(&v->size));
+    return rc;
 }
 
 static int
@@ -360,10 +381,13 @@ change_space(SxContent *c, SxVersion *v, int mode, gint64 off, gint64 len)
     do
         rc = sys->fallocate(sys, v->fd, mode, off, len) != 0 ? -errno : 0;
     while (rc == -EINTR);
-    if (rc == 0 && (mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0)
-        sx_extents_force(&v->map, sys, off / SX_BLOCK, (off + len + SX_BLOCK - 1) / SX_BLOCK);
-    int again = size_from_file(c, v);
-    return rc != 0 ? rc : again;
+    if (rc != 0)
+        return rc;
+    gint64 size = sx_load(&v->size);
+    size_from_file(c, v, (mode & FALLOC_FL_KEEP_SIZE) != 0 ? size : MAX(size, off + len));
+    if ((mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) == 0)
+        return 0;
+    return sx_extents_force(&v->map, sys, off / SX_BLOCK, (off + len + SX_BLOCK - 1) / SX_BLOCK);
 }
 
 typedef struct Change {
@@ -440,7 +464,7 @@ sx_content_refresh(SxContent *c)
     SxVersion *v = change_begin(c);
     gint64 before = sx_load(&v->size);
     g_mutex_lock(&c->lock);
-    int rc = v->fd >= 0 ? size_from_file(c, v) : 0;
+    int rc = v->fd >= 0 ? size_from_file(c, v, -1) : 0;
     g_mutex_unlock(&c->lock);
     sx_evict_settle(c->cache, v);
     change_end(c, v, rc == 0 && sx_load(&v->size) != before);
@@ -482,7 +506,7 @@ sx_content_fill(SxContent *c, gint64 cver, gint64 off, const void *buf, gsize n)
     int rc = v->cver == cver ? 0 : -ESTALE;
     const char *from = buf;
     while (rc == 0 && n > 0) {
-        gint64 len = MIN(SX_BLOCK, sx_load(&v->size) - off);
+        gint64 len = MIN(SX_BLOCK, MIN(sx_load(&v->size), v->map.remote_size) - off);
         if (len <= 0 || (gint64)n < len)
             break;
         if (!sx_extents_has(&v->map, off / SX_BLOCK))

@@ -14,7 +14,8 @@ typedef struct SxExtentsHeader {
     guint32 block;
     gint64 ino, cver;
     gint64 n_blocks;
-    gint64 spare[3];
+    gint64 remote_size;
+    gint64 spare[2];
 } SxExtentsHeader;
 G_STATIC_ASSERT(sizeof(SxExtentsHeader) == 64);
 
@@ -44,6 +45,7 @@ sx_extents_init(SxExtents *e, gint64 ino, gint64 cver, gint64 size)
         return false;
     e->n_blocks = (size + SX_BLOCK - 1) / SX_BLOCK;
     e->n_absent = e->n_blocks;
+    e->remote_size = size;
     e->words = e->n_blocks > 0 ? g_new0(guint64, n_words(e)) : NULL;
     return true;
 }
@@ -144,6 +146,7 @@ write_all(SxExtents *e, const SxSys *sys, const guint64 *durable)
         .ino = GINT64_TO_LE(e->ino),
         .cver = GINT64_TO_LE(e->cver),
         .n_blocks = GINT64_TO_LE(e->n_blocks),
+        .remote_size = GINT64_TO_LE(e->remote_size),
     };
     memcpy(h.magic, SX_EXTENTS_MAGIC, sizeof h.magic);
     int rc = sx_sys_pwrite_full(sys, e->fd, &h, sizeof h, 0);
@@ -216,10 +219,11 @@ static int
 check_header(SxExtents *e, const SxExtentsHeader *h, gint64 file_size)
 {
     e->n_blocks = GINT64_FROM_LE(h->n_blocks);
+    e->remote_size = GINT64_FROM_LE(h->remote_size);
     if (memcmp(h->magic, SX_EXTENTS_MAGIC, sizeof h->magic) != 0 || GUINT32_FROM_LE(h->version) != SX_EXTENTS_VERSION ||
         GUINT32_FROM_LE(h->block) != SX_BLOCK || GINT64_FROM_LE(h->ino) != e->ino || GINT64_FROM_LE(h->cver) != e->cver ||
         e->n_blocks <= 0 || e->n_blocks > SX_EXTENTS_MAX_BLOCKS ||
-        file_size != (gint64)(sizeof *h + 2 * words_bytes(e)))
+        e->remote_size <= (e->n_blocks - 1) * SX_BLOCK || e->remote_size > e->n_blocks * SX_BLOCK || file_size != (gint64)(sizeof *h + 2 * words_bytes(e)))
         return -EUCLEAN;
     return 0;
 }
@@ -380,12 +384,12 @@ sx_extents_set(SxExtents *e, const SxSys *sys, gint64 first, gint64 last)
     return 0;
 }
 
-void
+int
 sx_extents_force(SxExtents *e, const SxSys *sys, gint64 first, gint64 last)
 {
     last = MIN(last, e->n_blocks);
-    if (first >= last)
-        return;
-    if (sx_extents_set(e, sys, first, last) != 0)
+    int rc = sx_extents_set(e, sys, first, last);
+    if (rc != 0)
         publish(e, first, last);
+    return rc;
 }

@@ -19,6 +19,7 @@ typedef struct SxExtents {
     guint64 *words;     /* atomic; NULL when n_blocks is 0 */
     gint64 n_blocks;    /* blocks that can be absent */
     gint64 n_absent;    /* atomic */
+    gint64 remote_size; /* absent blocks have bytes up to here only */
     int stale;          /* atomic: the file lags behind memory; nothing may be built on it before sx_extents_flush */
     gint64 ino, cver;
 } SxExtents;
@@ -45,8 +46,8 @@ gint64 sx_extents_absent_bytes(const SxExtents *e, gint64 size);
 
 /* Marks [first, last) present: file first, then memory. On failure (-errno) nothing is marked. */
 int sx_extents_set(SxExtents *e, const SxSys *sys, gint64 first, gint64 last);
-/* The same when the content has changed already and cannot go back: memory is marked always, the file is stale on failure. */
-void sx_extents_force(SxExtents *e, const SxSys *sys, gint64 first, gint64 last);
+/* The same when the content has changed already and cannot go back: memory is marked always, the file is stale on failure (-errno). */
+int sx_extents_force(SxExtents *e, const SxSys *sys, gint64 first, gint64 last);
 int sx_extents_flush(SxExtents *e, const SxSys *sys); /* writes a stale file anew */
 
 guint64 *sx_extents_snapshot(const SxExtents *e);      /* before a sync of the content */

@@ -1,6 +1,7 @@
 /* What the cache's tests share: a directory, the fake tree, a clock that is set by hand, a system-call table that fails on demand. */
 #pragma once
 
+#include "base/log.h"
 #include "cache/cache.h"
 #include "test_cache_tree.h"
 
