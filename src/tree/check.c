@@ -47,9 +47,6 @@ static const struct {
      "UNION ALL SELECT max(r_gen) FROM link) HAVING max(n)>=(SELECT value FROM meta WHERE key='next')"},
     {"attribute or conflict of no inode",
      "SELECT ino FROM (SELECT ino FROM xattr UNION ALL SELECT ino FROM conflict) x WHERE NOT EXISTS(SELECT 1 FROM inode i WHERE i.ino=x.ino)"},
-    {"complete content of a file that is neither here nor there",
-     "SELECT i.ino FROM inode i JOIN link l ON l.ino=i.ino AND l.ino>0 WHERE i.kind=1 AND i.cached=0 AND l.r_parent=0 AND "
-     "NOT EXISTS(SELECT 1 FROM link o WHERE o.ino=i.ino AND o.ino>0 AND o.r_gen=i.gen)"},
     {"shown directory in a circle",
      "WITH RECURSIVE top(ino) AS (SELECT 1 UNION SELECT l.ino FROM top JOIN link l ON l.l_parent=top.ino AND l.l_parent>0 WHERE l.kind=2) "
      "SELECT id FROM link WHERE kind=2 AND l_parent>0 AND ino NOT IN (SELECT ino FROM top)"},

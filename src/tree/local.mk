@@ -4,7 +4,8 @@ libsyncox_a_SOURCES += \
 	src/tree/local.c src/tree/rename.c src/tree/attr.c \
 	src/tree/pending.c src/tree/check.c \
 	src/tree/xattr.c src/tree/pin.c src/tree/paths.c src/tree/work.c \
-	src/tree/change.c src/tree/remote.c src/tree/result.c src/tree/conflict.c
+	src/tree/change.c src/tree/remote.c src/tree/result.c src/tree/conflict.c \
+	src/tree/listing.c src/tree/object.c
 EXTRA_DIST += src/tree/schema.sql
 BUILT_SOURCES += src/tree/schema.inc
 CLEANFILES += src/tree/schema.inc

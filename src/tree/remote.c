@@ -21,7 +21,7 @@ sx_tree_fill_remote(SxRow *row, const SxRemote *remote)
     set_text(&row->r_hash, remote->hash);
     row->r_size = remote->size;
     row->r_mtime_ns = remote->mtime_ns;
-    row->r_mode = remote->mode;
+    row->r_mode = remote->mode < 0 ? -1 : remote->mode & 07777;
 }
 
 void

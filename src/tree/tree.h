@@ -244,7 +244,10 @@ GArray *sx_tree_stale_dirs(SxTree *tree, int provider, gint64 used_after_real_ms
  * is deleted locally when `confirmed_gone` says so, it is clean, and nothing dirty is below it; otherwise its remote side
  * is cleared (it will be created again). Rows of names for which `ignore` returns true are left alone (an operation of
  * ours on them ran while the listing was made). A row known by r_id under another name or parent moves. A change of kind is
- * gone + new. Hard-linked rows whose remote content changes get an inode of their own. */
+ * gone + new. Hard-linked rows whose remote content changes get an inode of their own. What waits for deletion and was
+ * changed there since is shown again. Whatever is shown under a name that the remote takes is moved aside to a conflict name.
+ * A deleted file's inode stays as an orphan (somebody may have it open): who handles SX_CHANGE_ENTRY_GONE calls
+ * sx_tree_drop_orphan when nobody has. On failure nothing is applied and *ret is to be cleared all the same. */
 typedef struct SxListing {
     gint64 dir;
     GPtrArray *entries;                                    /* of SxRemote */

@@ -110,3 +110,25 @@ void sx_tree_make_room(SxTree *tree, SxConn *conn, gint64 dir, const char *name,
 void sx_tree_ensure_shown(SxTree *tree, SxConn *conn, gint64 dir, SxChanges *changes);
 void sx_tree_drop_remote(SxTree *tree, SxConn *conn, SxRow *row); /* its object is not there: to be created again */
 void sx_tree_remote_gone(SxTree *tree, SxConn *conn, SxRow *row, SxChanges *changes); /* the same, or deleted here too */
+
+/* ---- object.c ---- */
+typedef struct SxApply {
+    SxTree *tree;
+    SxConn *conn;
+    SxChanges *changes;
+    SxListed *counts;
+    SxTreeCaps caps;
+    int provider;
+    gint64 dir;
+    bool touched;   /* entries came; told once at the end */
+    int new_dirs;
+} SxApply;
+typedef struct SxMatch {
+    const SxRemote *entry;
+    gint64 row;         /* 0: unknown here */
+    bool moved;         /* known at another place; off the remote index */
+    bool follows;       /* and its local side goes with it; off the local index */
+    gint64 old_parent;  /* follows: where it was shown */
+    char *old_name;
+} SxMatch;
+void sx_tree_apply_object(SxApply *a, const SxMatch *m, const SxRow *cached /* the row as known before, or NULL */);

@@ -2,6 +2,7 @@
 if HAVE_CMOCKA
 unit_tests = \
 	tests/unit/test_tree \
+	tests/unit/test_tree_remote \
 	tests/unit/test_base \
 	tests/unit/test_cache \
 	tests/unit/test_cache_model \
@@ -48,3 +49,5 @@ tests_unit_test_cache_model_LDADD = $(SX_TEST_LIBS)
 cache_env = tests/unit/test_cache_env.c tests/unit/test_cache_env.h tests/unit/test_cache_tree.c tests/unit/test_cache_tree.h
 tests_unit_test_daemon_SOURCES = tests/unit/test_daemon.c
 tests_unit_test_daemon_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_tree_remote_SOURCES = tests/unit/test_tree_remote.c tests/unit/tree_fixture.h
+tests_unit_test_tree_remote_LDADD = $(SX_TEST_LIBS)
