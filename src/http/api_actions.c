@@ -82,12 +82,8 @@ sx_api_flush(SxApiCall *call, GError **error)
     if (path == NULL || !sx_call_int(call, "timeout", 0, 0, G_MAXINT32, &timeout_s, error) ||
         !sx_call_lookup(call, path, &attr, error))
         return NULL;
-    SxTree *tree = sx_vfs_tree(call->api->vfs);
-    SxTransfer *transfer = sx_vfs_transfer(call->api->vfs);
-    sx_tree_clear_errors(tree, attr.ino);
-    sx_tree_hurry(tree, attr.ino, sx_clock_real_ms(call->api->clock));
-    sx_transfer_kick(transfer);
-    int r = sx_transfer_flush(transfer, attr.ino, timeout_s > 0 ? timeout_s * 1000 : G_MAXINT32, call->cancel);
+    sx_tree_clear_errors(sx_vfs_tree(call->api->vfs), attr.ino);
+    int r = sx_transfer_flush(sx_vfs_transfer(call->api->vfs), attr.ino, timeout_s > 0 ? timeout_s * 1000 : -1, call->cancel);
     if (r != 0) {
         flush_failed(call, attr.ino, path, r, error);
         return NULL;

@@ -8,6 +8,7 @@ unit_tests = \
 	tests/unit/test_cache_model \
 	tests/unit/test_conf \
 	tests/unit/test_daemon \
+	tests/unit/test_http \
 	tests/unit/test_digest \
 	tests/unit/test_keyring \
 	tests/unit/test_secret \
@@ -51,3 +52,5 @@ tests_unit_test_daemon_SOURCES = tests/unit/test_daemon.c
 tests_unit_test_daemon_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_tree_remote_SOURCES = tests/unit/test_tree_remote.c tests/unit/tree_fixture.h
 tests_unit_test_tree_remote_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_http_SOURCES = tests/unit/test_http.c src/cli/client.c
+tests_unit_test_http_LDADD = $(SX_TEST_LIBS)
