@@ -80,8 +80,11 @@ name_error(const SxProvider *p, SxCall call, const char *path, GError *why)
 {
     if (why == NULL) /* a plug-in that fails without a reason */
         why = sx_error_new(SX_ERR_FAILED, "%s failed", sx_call_name(call));
-    if (!names_provider(p, why->message))
-        g_prefix_error(&why, path != NULL && *path != '\0' ? "%s: %s: " : "%s: ", p->label, path);
+    if (names_provider(p, why->message))
+        return why;
+    if (path != NULL && *path != '\0' && !g_str_has_prefix(why->message, path))
+        g_prefix_error(&why, "%s: ", path);
+    g_prefix_error(&why, "%s: ", p->label);
     return why;
 }
 

@@ -28,8 +28,11 @@ typedef enum SxKind {
 #define SX_TIME_UNKNOWN G_MININT64
 
 /* Names on the provider that are ours while something is being made or moved. sx_provider_list hides them (sx_provider_stat
- * does not), sx_provider_check_name refuses them to users; plug-ins remove leftovers older than a day in probe(). */
+ * does not), sx_provider_check_name refuses them to users. Plug-ins use SX_TMP_UPLOAD for what they are filling and remove
+ * leftovers of that prefix that are older than a day; under SX_TMP_PREFIX and a number the core moves users' files out of
+ * the way: a plug-in never removes those. */
 #define SX_TMP_PREFIX ".syncox-tmp-"
+#define SX_TMP_UPLOAD SX_TMP_PREFIX "up-"
 
 /* What a provider tells about one object. */
 typedef struct SxRemote {

@@ -1,0 +1,2 @@
+libsyncox_a_SOURCES += \
+	src/watch/watch.c src/watch/watch.h

@@ -1,6 +1,8 @@
 # One line a test program: its name in unit_tests, its source is tests/unit/NAME.c (cmocka).
 if HAVE_CMOCKA
 unit_tests = \
+	tests/unit/test_local \
+	tests/unit/test_watch \
 	tests/unit/test_tree \
 	tests/unit/test_tree_remote \
 	tests/unit/test_base \
@@ -54,3 +56,7 @@ tests_unit_test_tree_remote_SOURCES = tests/unit/test_tree_remote.c tests/unit/t
 tests_unit_test_tree_remote_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_http_SOURCES = tests/unit/test_http.c src/cli/client.c
 tests_unit_test_http_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_watch_SOURCES = tests/unit/test_watch.c
+tests_unit_test_watch_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_local_SOURCES = tests/unit/test_local.c
+tests_unit_test_local_LDADD = $(SX_TEST_LIBS)

@@ -150,6 +150,7 @@ an_object_lives_its_life(void **state)
     assert_string_not_equal(again->version, r->version);
     assert_string_equal(again->id, r->id);
     assert_false(put(p, "d/f", "x", SX_IF_VERSION, r->version, NULL, &e));
+    assert_true(g_str_has_prefix(e->message, "m: d/f: has version "));
     assert_error(&e, SX_ERR_CHANGED);
     assert_true(sx_provider_move(p, "d/f", "g", SX_KIND_FILE, NULL, &e));
     assert_true(sx_provider_stat(p, "g", &now, NULL, &e));
