@@ -176,17 +176,20 @@ comes_back(SxRun *run, SxRow *row, const SxRemote *there, GError **error)
     return true;
 }
 
-/* An upload of ours whose version we never heard: what is there is ours when its size is. */
+/* The version that may be deleted. What the user never saw here (a conflict that was not settled before the name was deleted)
+ * comes back instead. An upload of ours whose version we never heard: what is there is ours when its size is. */
 static bool
 condition_of(SxRun *run, SxRow *row, const char *path, SxCond *cond, SxRemote **ret_hold, bool *ret_done, GError **error)
 {
     *ret_done = false;
     *cond = (SxCond){.kind = SX_IF_VERSION, .version = row->r_version, .size = row->r_size, .mtime_ns = row->r_mtime_ns};
-    if (row->kind != SX_KIND_FILE) {
-        cond->kind = SX_IF_ANY;
+    bool version_known = row->r_version != NULL && *row->r_version != '\0';
+    if (row->kind != SX_KIND_FILE) { /* a directory must be empty, that is enough; a link may be something else by now */
+        cond->kind = row->kind == SX_KIND_SYMLINK && version_known ? SX_IF_VERSION : SX_IF_ANY;
         return true;
     }
-    if (row->r_version != NULL && *row->r_version != '\0')
+    bool seen = row->base_version != NULL && g_strcmp0(row->base_version, row->r_version) == 0;
+    if (version_known && seen)
         return true;
     if (!sx_remote_stat(run, path, ret_hold, error))
         return false;
@@ -195,7 +198,7 @@ condition_of(SxRun *run, SxRow *row, const char *path, SxCond *cond, SxRemote **
         *ret_done = true;
         return sx_tree_done_remove(run->task.t->tree, row->id, error);
     }
-    if (there->kind != row->kind || (row->r_size >= 0 && there->size != row->r_size)) {
+    if (!seen || there->kind != row->kind || (row->r_size >= 0 && there->size != row->r_size)) {
         *ret_done = true;
         return comes_back(run, row, there, error);
     }
@@ -236,6 +239,27 @@ op_remove(SxRun *run, SxRow *row, GError **error)
 /* ---- attributes ---- */
 
 static bool
+is_version_of(const SxRow *row, const SxRemote *there)
+{
+    if (there->kind != row->kind)
+        return false;
+    if (row->kind == SX_KIND_DIR)
+        return true;
+    if (row->r_version != NULL && *row->r_version != '\0' && *there->version != '\0')
+        return strcmp(row->r_version, there->version) == 0;
+    return there->size == row->r_size && there->mtime_ns == row->r_mtime_ns;
+}
+
+/* Setting times may give the object a new version, which must not hide that somebody else gave it new content. */
+static bool
+has_other_content(const SxRow *row, const SxRemote *there)
+{
+    if (there->kind != row->kind || (there->size >= 0 && row->r_size >= 0 && there->size != row->r_size))
+        return true;
+    return there->hash != NULL && row->r_hash != NULL && strcmp(there->hash, row->r_hash) != 0;
+}
+
+static bool
 op_attr(SxRun *run, SxRow *row, GError **error)
 {
     SxTransfer *t = run->task.t;
@@ -243,14 +267,20 @@ op_attr(SxRun *run, SxRow *row, GError **error)
     SxCaps caps;
     sx_provider_caps(p, &caps);
     g_autofree char *path = sx_remote_child_path(t, row->r_parent, row->r_name, error);
-    if (path == NULL)
+    g_autoptr(SxRemote) before = NULL;
+    if (path == NULL || !sx_remote_stat(run, path, &before, error))
         return false;
+    if (before == NULL || !is_version_of(row, before))
+        return sx_remote_apply(run, row->r_parent, row->r_name, before, error);
     gint64 mtime = caps.set_mtime ? row->mtime_ns : SX_TIME_UNKNOWN;
     int mode = caps.set_mode ? (int)row->mode : -1;
-    g_autoptr(SxRemote) remote = NULL;
+    g_autoptr(SxRemote) after = NULL;
     g_autoptr(GError) why = NULL;
-    if (sx_provider_set_attr(p, path, mtime, mode, &remote, t->cancel, &why) || sx_error_is(why, SX_ERR_UNSUPPORTED))
-        return sx_tree_done_attr(t->tree, row->id, row->mtime_ns, (int)row->mode, remote, error);
+    bool ok = sx_provider_set_attr(p, path, mtime, mode, &after, t->cancel, &why);
+    if (ok && after != NULL && row->kind == SX_KIND_FILE && has_other_content(row, after))
+        return sx_remote_apply(run, row->r_parent, row->r_name, after, error);
+    if (ok || sx_error_is(why, SX_ERR_UNSUPPORTED))
+        return sx_tree_done_attr(t->tree, row->id, row->mtime_ns, (int)row->mode, after, error);
     g_propagate_error(error, g_steal_pointer(&why));
     return false;
 }

@@ -272,8 +272,10 @@ resolve(Upload *u, bool *ret_send, GError **error)
     if (there->kind != SX_KIND_FILE)
         return sx_remote_apply(u->run, u->dir, u->name, there, error);
     if (!new_ && is_base(u, there)) {
-        *ret_send = true;
-        return true;
+        *ret_send = true; /* an old listing had said otherwise */
+        u->row->r_size = there->size;
+        u->row->r_mtime_ns = there->mtime_ns;
+        return sx_tree_rebase(tree, u->row->id, there, error);
     }
     switch (whose(u, there, error)) {
     case WHOSE_UNKNOWN: return false;
