@@ -247,7 +247,7 @@ static void
 a_change_is_shown_and_flushed(void **state)
 {
     Fixture *f = *state;
-    f->faults.offline = true;
+    __atomic_store_n(&f->faults.offline, true, __ATOMIC_SEQ_CST);
     make_file(f, "a.txt", "hello");
     json_t *doc = get(f, "status?path=nas/a.txt");
     assert_string_equal(text(doc, "status"), "pending");
@@ -269,7 +269,7 @@ a_change_is_shown_and_flushed(void **state)
     g_autoptr(GError) e = NULL;
     assert_null(sx_client_post(f->client, "flush", json_pack("{s:s, s:i}", "path", MOUNT "/nas", "timeout", 1), &e));
     assert_true(sx_error_is(e, SX_ERR_TIMEOUT));
-    f->faults.offline = false;
+    __atomic_store_n(&f->faults.offline, false, __ATOMIC_SEQ_CST);
     json_decref(post(f, "flush", NULL));
     doc = get(f, "status?path=nas%2fa.txt");
     assert_string_equal(text(doc, "status"), "synced");
@@ -282,7 +282,7 @@ static void
 a_stopped_change_has_its_reason_until_flush_tries_again(void **state)
 {
     Fixture *f = *state;
-    f->faults.offline = true;
+    __atomic_store_n(&f->faults.offline, true, __ATOMIC_SEQ_CST);
     gint64 ino = make_file(f, "bad.txt", "x");
     g_autoptr(SxRow) row = sx_tree_row_of(f->tree, ino);
     g_autoptr(GError) why = sx_error_new(SX_ERR_TOO_LARGE, "nas: bad.txt: too large for the server");
@@ -298,7 +298,7 @@ a_stopped_change_has_its_reason_until_flush_tries_again(void **state)
     g_autofree char *checks = json_dumps(doc, 0);
     assert_non_null(strstr(checks, "1 changes cannot be uploaded"));
     json_decref(doc);
-    f->faults.offline = false;
+    __atomic_store_n(&f->faults.offline, false, __ATOMIC_SEQ_CST);
     json_decref(post(f, "flush", json_pack("{s:s}", "path", "nas/bad.txt")));
     doc = get(f, "status");
     assert_int_equal(json_array_size(json_object_get(doc, "problems")), 0);
@@ -384,7 +384,7 @@ providers_are_tested(void **state)
     json_t *doc = post(f, "providers/nas/test", NULL);
     assert_string_equal(text(doc, "state"), "online");
     json_decref(doc);
-    f->faults.offline = true;
+    __atomic_store_n(&f->faults.offline, true, __ATOMIC_SEQ_CST);
     g_autoptr(GError) e = NULL, e2 = NULL;
     assert_null(sx_client_post(f->client, "providers/nas/test", NULL, &e));
     assert_true(sx_error_is(e, SX_ERR_OFFLINE));
@@ -402,7 +402,7 @@ static void
 doctor_reports_with_known_words(void **state)
 {
     Fixture *f = *state;
-    f->faults.offline = true;
+    __atomic_store_n(&f->faults.offline, true, __ATOMIC_SEQ_CST);
     json_t *doc = get(f, "doctor"), *check;
     size_t i;
     bool provider_failed = false;
@@ -600,7 +600,7 @@ a_flush_ends_with_its_client_and_with_the_server(void **state)
 {
     Fixture *f = *state;
     static const char request[] = "POST /api/v1/flush HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
-    f->faults.offline = true;
+    __atomic_store_n(&f->faults.offline, true, __ATOMIC_SEQ_CST);
     make_file(f, "never", "x");
     take_all_places_and_go(f, request);
     int fd = dial(f->socket);
