@@ -302,8 +302,12 @@ start_fake(void **state)
                               "<arg type='a{sv}' direction='in'/><arg type='i' direction='in'/><arg type='u' direction='out'/>"
                               "</method></interface></node>";
     g_autofree char *daemon = g_find_program_in_path("dbus-daemon");
+    bool blind = false;
+#ifdef __SANITIZE_THREAD__
+    blind = true;
+#endif
     *state = NULL;
-    if (daemon == NULL)
+    if (daemon == NULL || blind)
         return 0;
     Fake *f = g_new0(Fake, 1);
     f->info = g_dbus_node_info_new_for_xml(xml, NULL);
@@ -348,7 +352,7 @@ a_burst_becomes_two_notifications(void **state)
 {
     Fake *f = *state;
     if (f == NULL) {
-        print_message("dbus-daemon is missing\n");
+        print_message("dbus-daemon is missing, or the sanitizer cannot see the locks in GDBus's own thread\n");
         skip();
     }
     g_autoptr(SxEvents) events = sx_events_new(NULL, NULL);
