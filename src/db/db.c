@@ -556,7 +556,9 @@ sx_db_open(const SxDbOptions *options, GError **error)
     SxDb *db = g_new0(SxDb, 1);
     db->path = g_strdup(options->path);
     db->what = g_strdup(options->what);
-    db->vfs = g_strdup(options->vfs);
+    /* One process, many connections (the caller holds a lock of its own against other processes): with this VFS of SQLite's
+     * the locks between connections and the index of the WAL are in memory and cost no system call. */
+    db->vfs = g_strdup(options->vfs != NULL ? options->vfs : "unix-excl");
     db->clock = options->clock;
     g_mutex_init(&db->writer_lock);
     g_mutex_init(&db->readers_lock);

@@ -8,6 +8,8 @@
  * no rows, and sx_db_end() rolls back and returns that error. So a sequence of statements needs no check after each, and
  * a missing row that was really a read error is never taken for "not there".
  *
+ * The file belongs to this process alone while it is open; the caller makes sure of it with a lock of its own.
+ *
  * Durability: a committed transaction survives kill -9 (the WAL is in the page cache), after sx_db_sync() a power loss.
  * A thread of the SxDb copies the WAL back while writers go on (passive checkpoints); only when the WAL has grown to
  * SX_DB_WAL_MAX does it hold the writer back for the rest. A crash at any line leaves what was committed. */
@@ -31,7 +33,7 @@ typedef struct SxDbOptions {
     guint32 application_id;         /* other files are refused */
     const char *const *migrations;  /* SQL texts; text i brings user_version i to i+1; NULL-terminated */
     bool check;                     /* look for damage first (after an unclean stop), for at most SX_DB_QUICK_CHECK_MS */
-    const char *vfs;                /* SQLite VFS by name, NULL: the default; for fault injection */
+    const char *vfs;                /* SQLite VFS by name, NULL: "unix-excl"; for fault injection */
     const SxClock *clock;
 } SxDbOptions;
 /* Creates, or opens and migrates. SX_ERR_CORRUPT for a damaged file or one that is none of ours, SX_ERR_NEWER for one of a

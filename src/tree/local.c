@@ -61,14 +61,17 @@ sx_tree_dir_changed(SxTree *tree, SxConn *conn, gint64 dir, int nlink_delta)
               SX_INT(sx_clock_real_ns(tree->clock)), SX_INT(nlink_delta));
 }
 
+/* What is needed of a parent: kind, mode, gid, provider. */
 static int
 check_dir(SxConn *conn, gint64 dir, SxAttr *ret)
 {
     if (dir == SX_ROOT_INO)
         return -EPERM;
-    int rc = sx_tree_node(conn, dir, ret);
-    if (rc != 0)
-        return rc;
+    g_autoptr(SxStmt) s = sx_db_query(conn, "SELECT kind,nlink,mode,gid,provider FROM inode WHERE ino=?1", SX_INT(dir));
+    if (!sx_db_next(s))
+        return -ENOENT;
+    *ret = (SxAttr){.ino = dir, .kind = (SxKind)sx_db_int(s, 0), .nlink = (guint32)sx_db_int(s, 1), .mode = (guint32)sx_db_int(s, 2),
+                    .gid = (guint32)sx_db_int(s, 3), .provider = (int)sx_db_int(s, 4)};
     if (ret->kind != SX_KIND_DIR)
         return -ENOTDIR;
     return ret->nlink == 0 ? -ENOENT : 0;

@@ -100,13 +100,14 @@ sx_tree_set_cached(SxTree *tree, gint64 ino, gint64 cver, int cached)
     return rc != 0 ? rc : sx_tree_end(conn, set_cached_in(conn, ino, cver, cached));
 }
 
+/* A scan: an index by last use would cost each create more than eviction, which frees much at a time, ever gains. */
 GArray *
 sx_tree_evictable(SxTree *tree, guint limit)
 {
     GArray *found = g_array_new(FALSE, FALSE, sizeof(SxEvictable));
     SxConn *conn = sx_db_snapshot(tree->db);
     SxStmt *s = sx_db_query(conn,
-                            "SELECT i.ino,i.cver,i.size,i.used_ms FROM inode i INDEXED BY inode_cached "
+                            "SELECT i.ino,i.cver,i.size,i.used_ms FROM inode i "
                             "WHERE i.cached>0 AND i.kind=1 AND i.writing=0 AND i.nlink>0 AND NOT EXISTS(SELECT 1 FROM link l "
                             "WHERE l.ino=i.ino AND l.ino>0 AND (l.r_gen<>i.gen OR l.verify<>0)) ORDER BY i.used_ms");
     while (found->len < limit && sx_db_next(s)) {

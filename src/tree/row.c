@@ -180,6 +180,18 @@ sx_tree_row_delete(SxConn *conn, gint64 id)
     sx_db_run(conn, "DELETE FROM link WHERE id=?1", SX_INT(id));
 }
 
+/* Only what is to be done, not the sides: the indexes by names are left alone. */
+static void
+save_work(SxConn *conn, const SxRow *row, unsigned pending)
+{
+    bool done = pending == 0;
+    sx_db_run(conn,
+              "UPDATE link SET pending=?2,due=?3,parked=?4,tries=?5,err=?6,err_text=?7,intent=?8,resume=?9 WHERE id=?1",
+              SX_INT(row->id), SX_INT(pending), SX_INT(row->due_real_ms), SX_INT(row->parked && !done),
+              SX_INT(done ? 0 : row->tries), value_error(done ? SX_N_ERRORS : row->err),
+              SX_TEXT(done ? NULL : row->err_text), SX_TEXT(done ? NULL : row->intent), SX_TEXT(done ? NULL : row->resume));
+}
+
 void
 sx_tree_rows_refresh(SxTree *tree, SxConn *conn, gint64 ino, gint64 due_real_ms)
 {
@@ -195,7 +207,7 @@ sx_tree_rows_refresh(SxTree *tree, SxConn *conn, gint64 ino, gint64 due_real_ms)
             row->due_real_ms = due_real_ms;
             sx_tree_row_unpark(row);
         }
-        sx_tree_row_save(tree, conn, row);
+        save_work(conn, row, pending);
     }
 }
 

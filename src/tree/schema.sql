@@ -44,7 +44,6 @@ CREATE TABLE inode (
 CREATE INDEX inode_orphan ON inode(ino) WHERE nlink = 0;
 CREATE INDEX inode_writing ON inode(ino) WHERE writing = 1;
 CREATE INDEX inode_pin ON inode(ino) WHERE pin >= 0;
-CREATE INDEX inode_cached ON inode(used_ms) WHERE cached > 0 AND kind = 1;
 CREATE INDEX inode_dirs ON inode(provider, listed_ms) WHERE kind = 2;
 
 CREATE TABLE link (

@@ -19,7 +19,7 @@ count_one(SxConn *conn, int provider, SxCounts *ret)
     ret->files += sx_db_get_int(conn, 0, "SELECT count(*) FROM inode WHERE provider=?1 AND kind<>2 AND nlink>0", p);
     ret->dirs += sx_db_get_int(conn, 0, "SELECT count(*) FROM inode WHERE provider=?1 AND kind=2 AND nlink>0", p);
     ret->cached_bytes_hint += sx_db_get_int(
-        conn, 0, "SELECT coalesce(sum(size),0) FROM inode INDEXED BY inode_cached WHERE cached=2 AND cached>0 AND kind=1 AND provider=?1", p);
+        conn, 0, "SELECT coalesce(sum(size),0) FROM inode WHERE cached=2 AND kind=1 AND provider=?1", p);
 }
 
 void
@@ -47,7 +47,7 @@ concerns(SxConn *conn, const SxRow *row, gint64 dir)
     return row->r_parent > 0 && row->l_parent == 0 && sx_tree_is_below(conn, row->r_parent, dir, true);
 }
 
-/* Rows with work or an error at or below dir, in the order of their ids, `after` and later. */
+/* Rows with work or an error at or below dir: the parked ones of each provider first, then by due time. */
 static GPtrArray *
 collect(SxTree *tree, SxConn *conn, gint64 dir, guint limit)
 {

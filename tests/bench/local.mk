@@ -1,0 +1,3 @@
+noinst_PROGRAMS += tests/bench/tree_bench
+tests_bench_tree_bench_SOURCES = tests/bench/tree_bench.c
+tests_bench_tree_bench_LDADD = $(SX_LIBS)
