@@ -139,7 +139,7 @@ sx_cache_open(const SxCacheOptions *options, GError **error)
     g_cond_init(&cache->room);
     cache->contents = g_hash_table_new(g_int64_hash, g_int64_equal);
     cache->busy = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    cache->counted = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    cache->counted = sx_evict_counted_new();
     if (!open_dirs(cache, error)) {
         cache_free(cache);
         return NULL;
@@ -372,9 +372,10 @@ sx_cache_discard(SxCache *cache, gint64 ino, gint64 cver)
     if (doom_if_open(cache, ino) || !sx_cache_busy(cache, ino))
         return; /* what is busy is being evicted */
     gint64 now, freed = 0;
-    if (!sx_tree_cver(cache->tree, ino, &now) || now != cver)
+    /* Negative: the tree could not be asked. */
+    if (!sx_tree_cver(cache->tree, ino, &now) || (now > 0 && now != cver))
         freed = sx_cache_remove_files(cache, ino, cver);
-    sx_cache_idle(cache, ino, MAX(freed, 0));
+    sx_cache_idle(cache, ino, cver, MAX(freed, 0));
 }
 
 bool
@@ -389,12 +390,12 @@ sx_cache_busy(SxCache *cache, gint64 ino)
 }
 
 void
-sx_cache_idle(SxCache *cache, gint64 ino, gint64 freed_bytes)
+sx_cache_idle(SxCache *cache, gint64 ino, gint64 cver, gint64 freed_bytes)
 {
     g_mutex_lock(&cache->lock);
     g_hash_table_remove(cache->busy, &ino);
     if (freed_bytes > 0)
-        sx_evict_removed_locked(cache, ino, freed_bytes);
+        sx_evict_removed_locked(cache, ino, cver, freed_bytes);
     g_cond_broadcast(&cache->room);
     g_mutex_unlock(&cache->lock);
 }

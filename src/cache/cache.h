@@ -100,7 +100,9 @@ int sx_content_truncate(SxContent *c, gint64 size); /* growing makes zeros that 
 int sx_content_fallocate(SxContent *c, int mode, gint64 off, gint64 len); /* allocate, KEEP_SIZE, PUNCH, ZERO; -EOPNOTSUPP for others */
 gint64 sx_content_seek(SxContent *c, gint64 off, int whence); /* SEEK_DATA SEEK_HOLE; absent blocks are data; -ENXIO */
 int sx_content_sync(SxContent *c);                  /* content and map to the disk */
-/* After writes that did not pass through here (FUSE passthrough): size and epoch from the file as it is. */
+/* When writes may not have passed through here (FUSE passthrough): looks at the file itself; when its size or time differ from the
+ * last look and no write of ours explains it, size, mtime, last write and epoch move on. Look before the seal and before each
+ * sx_content_same_epoch. */
 int sx_content_refresh(SxContent *c);
 
 /* Snapshot for an upload: seal, then read the row from the tree (not to be uploaded when it is `writing`), then the bytes;

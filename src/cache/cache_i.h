@@ -64,7 +64,11 @@ struct SxContent {
     guint64 epoch;       /* atomic */
     gint64 mtime_ns;     /* atomic */
     gint64 last_write_mono_ms; /* atomic */
+    gint64 seen_mtime_ns; /* lock: the file's own at the last sx_content_refresh, */
+    guint64 seen_epoch;   /* lock: and the epoch then */
 };
+
+typedef struct SxFileId { gint64 ino, cver; } SxFileId;
 
 struct SxCache {
     char *dir;
@@ -86,10 +90,12 @@ struct SxCache {
     GCond room;            /* with lock: `used` went down, or somebody says so; also: an inode left `busy` */
     GHashTable *contents;  /* lock: ino -> SxContent (no ref) */
     GHashTable *busy;      /* lock: inodes whose files are being removed */
-    GHashTable *counted;   /* lock: before the first sweep: inodes whose closed files are in `used`; NULL after */
+    GHashTable *counted;   /* lock: before the first sweep: SxFileId of the files that are in `used`; NULL after (all are) */
     gint64 used;           /* lock to change, atomic */
     gint64 avail;          /* lock: of the file system for us, at avail_at_ms, minus what was granted since */
-    gint64 avail_at_ms;    /* lock */
+    gint64 avail_at_ms;    /* lock; G_MININT64: ask again */
+    gint64 full_until_ms;  /* lock: the disk refused a write although `avail` promised room, */
+    gint64 full_avail;     /* lock: when it promised this much */
 };
 
 /* cache.c */
@@ -97,7 +103,7 @@ SxContent *sx_cache_content(SxCache *cache, gint64 ino, bool create, GError **er
 void sx_cache_name(char *buf, gint64 ino, gint64 cver, bool map); /* SX_NAME_BUF */
 /* Marks the inode busy: no content of it can be opened until sx_cache_idle. false: open, or busy already. */
 bool sx_cache_busy(SxCache *cache, gint64 ino);
-void sx_cache_idle(SxCache *cache, gint64 ino, gint64 freed_bytes);
+void sx_cache_idle(SxCache *cache, gint64 ino, gint64 cver, gint64 freed_bytes);
 gint64 sx_cache_remove_files(SxCache *cache, gint64 ino, gint64 cver); /* returns the disk space they had; -errno when one stays */
 /* Was this file (with these times) written before a power loss and after the last sync? */
 bool sx_cache_untrusted(const SxCache *cache, const struct stat *st);
@@ -114,16 +120,18 @@ void sx_content_check_complete(SxContent *c, SxVersion *v); /* c->lock held: aft
 /* open.c */
 bool sx_open_version(SxContent *c, SxVersion *v, bool create, GError **error); /* c->lock held: v as tree and disk say */
 /* evict.c: maps are not counted (2 bytes a MiB of content) */
+GHashTable *sx_evict_counted_new(void);
 int sx_evict_charge(SxCache *cache, SxVersion *v, gint64 off, gint64 n); /* takes credit, inflight += n; 0, or -ENOSPC with nothing taken */
 void sx_evict_charged(SxVersion *v, gint64 n);                /* the write is over: inflight -= n */
 int sx_evict_check(SxCache *cache, SxVersion *v, gint64 off, gint64 n); /* is there, or can there be made, credit for n? */
 void sx_evict_settle(SxCache *cache, SxVersion *v);           /* charged = what the disk says */
-void sx_evict_adopt(SxCache *cache, SxVersion *v, gint64 ino);/* an existing file was opened */
+void sx_evict_adopt(SxCache *cache, SxVersion *v);/* an existing file was opened */
 void sx_evict_closing(SxCache *cache, SxVersion *v);          /* settles it; or gives it all back when the file has no name any more */
 void sx_evict_closing_locked(SxCache *cache, SxVersion *v);   /* cache->lock held */
-void sx_evict_removed(SxCache *cache, gint64 ino, gint64 bytes); /* a file that no version has open was deleted */
-void sx_evict_removed_locked(SxCache *cache, gint64 ino, gint64 bytes);
-void sx_evict_count(SxCache *cache, gint64 ino, gint64 bytes);/* the sweep found a closed file */
+void sx_evict_removed(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes); /* a file that no version has open was deleted */
+void sx_evict_removed_locked(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes);
+void sx_evict_count(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes);/* the sweep found a closed file */
+void sx_evict_disk_full(SxCache *cache);                      /* a write failed for want of space */
 int sx_evict_one(SxCache *cache, gint64 ino, gint64 *ret_freed);
 gint64 sx_evict_lru(SxCache *cache, gint64 want);
 int sx_evict_wait_room(SxCache *cache, gint64 bytes, GCancellable *cancel);

@@ -30,7 +30,7 @@ sx_content_new(SxCache *cache, gint64 ino)
     c->cache = cache;
     c->ino = ino;
     c->refs = 1;
-    c->mtime_ns = SX_TIME_UNKNOWN;
+    c->mtime_ns = c->seen_mtime_ns = SX_TIME_UNKNOWN;
     g_mutex_init(&c->lock);
     g_cond_init(&c->changed);
     c->version = version_new(c);
@@ -146,7 +146,7 @@ create_file(SxContent *c, SxVersion *v, const char *name)
             gint64 freed = sx_cache_remove_files(c->cache, c->ino, v->cver);
             if (freed < 0)
                 return (int)freed;
-            sx_evict_removed(c->cache, c->ino, freed);
+            sx_evict_removed(c->cache, c->ino, v->cver, freed);
         } else if (errno != ENOENT || (sys->mkdirat(sys, c->cache->content_fd, dir, 0700) != 0 && errno != EEXIST)) {
             return -errno;
         }
@@ -262,6 +262,7 @@ sx_content_replace(SxContent *c, gint64 cver, gint64 size)
     sx_store(&v->size, size);
     sx_store(&v->complete, size == 0);
     sx_store(&c->announced, 0);
+    c->seen_mtime_ns = SX_TIME_UNKNOWN;
     sx_add(&c->epoch, 1);
     sx_store(&c->version, v);
     sx_add(&c->epoch, 1);

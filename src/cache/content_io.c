@@ -294,6 +294,8 @@ write_version(SxContent *c, SxVersion *v, Source *s, gint64 off, gsize n)
         k = put(c->cache->sys, s, sx_load(&v->fd), off, n);
         put_end = k > 0 ? off + k : 0;
     }
+    if (k == -ENOSPC || k == -EDQUOT)
+        sx_evict_disk_full(c->cache);
     if (put_end > 0) {
         rc = grow(c, v, put_end, seq);
         if (rc != 0)
@@ -428,6 +430,8 @@ apply(SxContent *c, const Change *ch)
         g_mutex_unlock(&c->lock);
         sx_evict_charged(v, n);
         sx_evict_settle(c->cache, v);
+        if (rc == -ENOSPC || rc == -EDQUOT)
+            sx_evict_disk_full(c->cache);
     }
     change_end(c, v, rc == 0);
     return rc;
@@ -458,16 +462,42 @@ sx_content_fallocate(SxContent *c, int mode, gint64 off, gint64 len)
     return -EOPNOTSUPP;
 }
 
+/* c->lock held. A file whose time has moved although nothing was written through here since the last look was written by others. */
+static bool
+look_for_others(SxContent *c, SxVersion *v, const struct stat *st)
+{
+    gint64 t = (gint64)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+    guint64 epoch = sx_load(&c->epoch);
+    bool others = st->st_size != sx_load(&v->size) ||
+                  (c->seen_mtime_ns != SX_TIME_UNKNOWN && c->seen_mtime_ns != t && c->seen_epoch == epoch);
+    if (others) {
+        epoch = sx_add(&c->epoch, 2);
+        sx_store(&v->size, st->st_size);
+        sx_store(&c->mtime_ns, t);
+        sx_store(&c->last_write_mono_ms, MAX(sx_clock_mono_ms(c->cache->clock), 1));
+        sx_store(&c->cache->unsynced, 1);
+    }
+    c->seen_mtime_ns = t;
+    c->seen_epoch = epoch;
+    return others;
+}
+
 int
 sx_content_refresh(SxContent *c)
 {
-    SxVersion *v = change_begin(c);
-    gint64 before = sx_load(&v->size);
+    SxVersion *v = sx_content_enter(c);
+    struct stat st;
+    int rc = 0;
+    bool others = false;
     g_mutex_lock(&c->lock);
-    int rc = v->fd >= 0 ? size_from_file(c, v, -1) : 0;
+    if (v->fd >= 0 && sx_load(&c->version) == v && sx_load(&c->writing) == 0) {
+        rc = c->cache->sys->fstat(c->cache->sys, v->fd, &st) != 0 ? -errno : 0;
+        others = rc == 0 && sx_load(&c->writing) == 0 && look_for_others(c, v, &st);
+    }
     g_mutex_unlock(&c->lock);
-    sx_evict_settle(c->cache, v);
-    change_end(c, v, rc == 0 && sx_load(&v->size) != before);
+    if (others)
+        sx_evict_settle(c->cache, v);
+    sx_content_leave(v);
     return rc;
 }
 
@@ -494,6 +524,8 @@ fill_block(SxContent *c, SxVersion *v, gint64 block, const char *buf, gint64 n)
     }
     g_mutex_unlock(&c->lock);
     sx_evict_charged(v, n);
+    if (rc == -ENOSPC || rc == -EDQUOT)
+        sx_evict_disk_full(c->cache);
     return rc;
 }
 

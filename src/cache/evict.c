@@ -17,6 +17,9 @@
 #define EVICT_BATCH_MAX 65536
 #define WAIT_SLICE_MS 100
 #define DISK_UNIT 4096
+#define ROOM_SLACK (64 * 1024) /* what a file takes beside its bytes */
+#define FULL_MS 5000           /* longer than SX_CACHE_WAIT_MS, so that a writer gets its -ENOSPC instead of trying for ever */
+G_STATIC_ASSERT(FULL_MS > SX_CACHE_WAIT_MS);
 
 /* ---- measuring; cache->lock held ---- */
 
@@ -43,6 +46,19 @@ change_used(SxCache *cache, gint64 delta)
 }
 
 static bool
+ask_avail(SxCache *cache, gint64 now)
+{
+    if (cache->avail_at_ms != G_MININT64 && now - cache->avail_at_ms <= AVAIL_MAX_AGE_MS && now >= cache->avail_at_ms)
+        return true;
+    struct statvfs st;
+    if (cache->sys->fstatvfs(cache->sys, cache->content_fd, &st) != 0)
+        return false;
+    cache->avail = (gint64)st.f_bavail * (gint64)st.f_frsize;
+    cache->avail_at_ms = now;
+    return true;
+}
+
+static bool
 has_room(SxCache *cache, gint64 bytes)
 {
     if (bytes <= 0)
@@ -50,21 +66,53 @@ has_room(SxCache *cache, gint64 bytes)
     if (cache->used + bytes > cache->size)
         return false;
     gint64 now = sx_clock_mono_ms(cache->clock);
-    if (cache->avail_at_ms == G_MININT64 || now - cache->avail_at_ms > AVAIL_MAX_AGE_MS || now < cache->avail_at_ms) {
-        struct statvfs st;
-        if (cache->sys->fstatvfs(cache->sys, cache->content_fd, &st) != 0)
-            return true; /* the write itself will tell */
-        cache->avail = (gint64)st.f_bavail * (gint64)st.f_frsize;
-        cache->avail_at_ms = now;
-    }
+    if (!ask_avail(cache, now))
+        return true; /* the write itself will tell */
+    if (now < cache->full_until_ms && cache->avail <= cache->full_avail)
+        return false;
     return cache->avail - bytes >= cache->min_free;
 }
 
-static void
-count_in(SxCache *cache, gint64 ino)
+void
+sx_evict_disk_full(SxCache *cache)
 {
-    if (cache->counted != NULL && !g_hash_table_contains(cache->counted, &ino))
-        g_hash_table_add(cache->counted, g_memdup2(&ino, sizeof ino));
+    g_mutex_lock(&cache->lock);
+    gint64 now = sx_clock_mono_ms(cache->clock);
+    cache->avail_at_ms = G_MININT64;
+    if (ask_avail(cache, now)) {
+        cache->full_avail = cache->avail;
+        cache->full_until_ms = now + FULL_MS;
+    }
+    g_mutex_unlock(&cache->lock);
+}
+
+static guint
+file_hash(gconstpointer key)
+{
+    const SxFileId *id = key;
+    return g_int64_hash(&id->ino) * 31 + g_int64_hash(&id->cver);
+}
+
+static gboolean
+file_equal(gconstpointer a, gconstpointer b)
+{
+    const SxFileId *x = a, *y = b;
+    return x->ino == y->ino && x->cver == y->cver;
+}
+
+GHashTable *
+sx_evict_counted_new(void)
+{
+    return g_hash_table_new_full(file_hash, file_equal, g_free, NULL);
+}
+
+/* true: it was not counted before. */
+static bool
+count_in(SxCache *cache, gint64 ino, gint64 cver)
+{
+    SxFileId id = {ino, cver};
+    return cache->counted != NULL && !g_hash_table_contains(cache->counted, &id) &&
+           g_hash_table_add(cache->counted, g_memdup2(&id, sizeof id));
 }
 
 static void
@@ -85,14 +133,12 @@ sx_evict_settle(SxCache *cache, SxVersion *v)
 }
 
 void
-sx_evict_adopt(SxCache *cache, SxVersion *v, gint64 ino)
+sx_evict_adopt(SxCache *cache, SxVersion *v)
 {
     g_mutex_lock(&cache->lock);
     v->charged = disk_use(cache, v);
-    if (cache->counted != NULL && !g_hash_table_contains(cache->counted, &ino)) {
-        count_in(cache, ino);
+    if (count_in(cache, v->owner->ino, v->cver))
         change_used(cache, v->charged);
-    }
     g_mutex_unlock(&cache->lock);
 }
 
@@ -101,7 +147,7 @@ sx_evict_closing_locked(SxCache *cache, SxVersion *v)
 {
     if (sx_load(&v->fd) >= 0 && v->linked) {
         settle_locked(cache, v);
-        count_in(cache, v->owner->ino);
+        count_in(cache, v->owner->ino, v->cver);
         return;
     }
     change_used(cache, -v->charged);
@@ -117,28 +163,27 @@ sx_evict_closing(SxCache *cache, SxVersion *v)
 }
 
 void
-sx_evict_removed_locked(SxCache *cache, gint64 ino, gint64 bytes)
+sx_evict_removed_locked(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
 {
-    if (cache->counted == NULL || g_hash_table_remove(cache->counted, &ino))
+    SxFileId id = {ino, cver};
+    if (cache->counted == NULL || g_hash_table_remove(cache->counted, &id))
         change_used(cache, -MAX(bytes, 0));
 }
 
 void
-sx_evict_removed(SxCache *cache, gint64 ino, gint64 bytes)
+sx_evict_removed(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
 {
     g_mutex_lock(&cache->lock);
-    sx_evict_removed_locked(cache, ino, bytes);
+    sx_evict_removed_locked(cache, ino, cver, bytes);
     g_mutex_unlock(&cache->lock);
 }
 
 void
-sx_evict_count(SxCache *cache, gint64 ino, gint64 bytes)
+sx_evict_count(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
 {
     g_mutex_lock(&cache->lock);
-    if (cache->counted != NULL && !g_hash_table_contains(cache->counted, &ino)) {
-        count_in(cache, ino);
+    if (count_in(cache, ino, cver))
         change_used(cache, bytes);
-    }
     g_mutex_unlock(&cache->lock);
 }
 
@@ -238,13 +283,13 @@ sx_evict_one(SxCache *cache, gint64 ino, gint64 *ret_freed)
     *ret_freed = 0;
     if (!sx_cache_busy(cache, ino))
         return -EBUSY;
-    gint64 cver, freed = 0;
+    gint64 cver = 0, freed = 0;
     int rc = sx_tree_cver(cache->tree, ino, &cver) ? sx_tree_set_cached(cache->tree, ino, cver, 0) : -ENOENT;
     if (rc == 0) {
         freed = sx_cache_remove_files(cache, ino, cver);
         rc = (int)MIN(freed, 0);
     }
-    sx_cache_idle(cache, ino, MAX(freed, 0));
+    sx_cache_idle(cache, ino, cver, MAX(freed, 0));
     *ret_freed = MAX(freed, 0);
     return rc;
 }
@@ -318,7 +363,7 @@ wait_slice(SxCache *cache, GCancellable *cancel)
 int
 sx_evict_wait_room(SxCache *cache, gint64 bytes, GCancellable *cancel)
 {
-    bytes = round_up(bytes);
+    bytes = round_up(bytes) + ROOM_SLACK;
     if (bytes > cache->size)
         return -ENOSPC;
     if (make_room(cache, bytes))

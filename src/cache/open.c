@@ -41,7 +41,7 @@ forget(SxContent *c, SxVersion *v, const SxAttr *a, const char *why, GError **er
     if (rc != 0)
         return sx_fail_errno(error, -rc, "inode %" G_GINT64_FORMAT ": the cache entry cannot be dropped", c->ino);
     gint64 freed = sx_cache_remove_files(c->cache, c->ino, a->cver);
-    sx_evict_removed(c->cache, c->ino, freed);
+    sx_evict_removed(c->cache, c->ino, a->cver, freed);
     return absent(c, v, a->size, error);
 }
 
@@ -119,7 +119,7 @@ take_file(SxContent *c, SxVersion *v, int fd)
 {
     v->linked = true;
     sx_store(&v->fd, fd);
-    sx_evict_adopt(c->cache, v, c->ino);
+    sx_evict_adopt(c->cache, v);
     sx_content_check_complete(c, v);
 }
 

@@ -120,11 +120,11 @@ look_at(SxCache *cache, const Name *name)
         if (verdict == REMOVE || verdict == FORGET)
             freed = sx_cache_remove_files(cache, name->ino, name->cver);
         if (verdict == KEEP || freed < 0)
-            sx_evict_count(cache, name->ino, (gint64)st.st_blocks * 512);
+            sx_evict_count(cache, name->ino, name->cver, (gint64)st.st_blocks * 512);
     } else {
         rc = errno == ENOENT ? 0 : -errno;
     }
-    sx_cache_idle(cache, name->ino, MAX(freed, 0));
+    sx_cache_idle(cache, name->ino, name->cver, MAX(freed, 0));
     if (verdict == REPAIR)
         repair(cache, name->ino);
     return rc == 0;

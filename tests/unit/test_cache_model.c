@@ -86,6 +86,7 @@ fetch_range(Model *m, File *f, gint64 off, gint64 len)
         if (at + n > f->remote->len)
             fail_at(m, "asks for %ld+%ld of a remote of %u", (long)at, (long)n, f->remote->len);
         int rc = sx_content_fill(f->c, sx_content_cver(f->c), at, f->remote->data + at, (gsize)n);
+        __atomic_add_fetch(&m->env->now_ms, rc == -ENOSPC ? 6000 : 0, __ATOMIC_SEQ_CST); /* a full disk is believed for a while */
         if (rc != 0 && i > 20)
             fail_at(m, "fill: %s", g_strerror(-rc));
     }

@@ -7,6 +7,7 @@ struct SxTree {
     GHashTable *rows; /* ino -> Row */
     bool was_clean, same_boot;
     int fail;
+    bool broken;
 };
 typedef struct Row {
     SxAttr a;
@@ -109,6 +110,12 @@ fake_tree_fail(SxTree *t, int err)
     g_mutex_unlock(&t->lock);
 }
 
+void
+fake_tree_broken(SxTree *t, bool broken)
+{
+    t->broken = broken;
+}
+
 /* ---- tree.h ---- */
 
 bool
@@ -131,7 +138,7 @@ sx_tree_getattr(SxTree *t, gint64 ino, SxAttr *ret)
     if (r != NULL)
         *ret = r->a;
     g_mutex_unlock(&t->lock);
-    return r != NULL ? 0 : -ENOENT;
+    return t->broken ? -EIO : r != NULL ? 0 : -ENOENT;
 }
 
 int
@@ -156,7 +163,9 @@ sx_tree_cver(SxTree *t, gint64 ino, gint64 *ret_cver)
     if (r != NULL)
         *ret_cver = r->a.cver;
     g_mutex_unlock(&t->lock);
-    return r != NULL;
+    if (t->broken)
+        *ret_cver = -1;
+    return t->broken || r != NULL;
 }
 
 static gint

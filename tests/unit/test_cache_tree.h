@@ -14,3 +14,4 @@ void fake_tree_pin(SxTree *t, gint64 ino, bool pinned);
 void fake_tree_set_dirty(SxTree *t, gint64 ino, bool dirty);
 gint64 fake_tree_replace(SxTree *t, gint64 ino, gint64 size); /* a new remote version; returns its cver */
 void fake_tree_fail(SxTree *t, int err); /* set_cached fails with it; 0: works again */
+void fake_tree_broken(SxTree *t, bool broken); /* nothing can be read */
