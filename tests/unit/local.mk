@@ -7,7 +7,9 @@ unit_tests = \
 	tests/unit/test_tree_remote \
 	tests/unit/test_base \
 	tests/unit/test_cache \
+	tests/unit/test_cache_budget \
 	tests/unit/test_cache_model \
+	tests/unit/test_cache_threads \
 	tests/unit/test_conf \
 	tests/unit/test_daemon \
 	tests/unit/test_http \
@@ -49,6 +51,10 @@ tests_unit_test_cache_SOURCES = tests/unit/test_cache.c $(cache_env)
 tests_unit_test_cache_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_cache_model_SOURCES = tests/unit/test_cache_model.c $(cache_env)
 tests_unit_test_cache_model_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_cache_budget_SOURCES = tests/unit/test_cache_budget.c $(cache_env)
+tests_unit_test_cache_budget_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_cache_threads_SOURCES = tests/unit/test_cache_threads.c $(cache_env)
+tests_unit_test_cache_threads_LDADD = $(SX_TEST_LIBS)
 cache_env = tests/unit/test_cache_env.c tests/unit/test_cache_env.h tests/unit/test_cache_tree.c tests/unit/test_cache_tree.h
 tests_unit_test_daemon_SOURCES = tests/unit/test_daemon.c
 tests_unit_test_daemon_LDADD = $(SX_TEST_LIBS)
