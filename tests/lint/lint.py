@@ -38,7 +38,8 @@ LIBRARY = {"curl/": {"net", "cli"},           # cli: the control socket's client
            "inotifytools/": {"watch"},
            "libsecret/": {"secret"},
            "expat.h": {"providers/webdav"},
-           "jansson.h": {"base", "http", "cli", "vfs"},  # events' lines, the interface, its client, the status files
+           # events' lines; the interface; its client; the status files; what a Nextcloud says it can do
+           "jansson.h": {"base", "http", "cli", "vfs", "providers/webdav"},
            "microhttpd.h": {"http"},
            "fuse_lowlevel.h": {"fuse"}, "fuse.h": {"fuse"}, "fuse3/": {"fuse"}, "fuse_opt.h": {"fuse", "daemon"}, "fuse_": {"fuse"}}
 FILE_MAX, FUNCTION_MAX = 1000, 100
