@@ -4,6 +4,8 @@ unit_tests = \
 	tests/unit/test_local \
 	tests/unit/test_watch \
 	tests/unit/test_tree \
+	tests/unit/test_tree_fault \
+	tests/unit/test_db \
 	tests/unit/test_tree_remote \
 	tests/unit/test_base \
 	tests/unit/test_cache \
@@ -66,3 +68,7 @@ tests_unit_test_watch_SOURCES = tests/unit/test_watch.c
 tests_unit_test_watch_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_local_SOURCES = tests/unit/test_local.c
 tests_unit_test_local_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_db_SOURCES = tests/unit/test_db.c
+tests_unit_test_db_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_tree_fault_SOURCES = tests/unit/test_tree_fault.c tests/unit/tree_fixture.h tests/unit/fault_vfs.h
+tests_unit_test_tree_fault_LDADD = $(SX_TEST_LIBS)
