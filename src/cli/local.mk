@@ -7,7 +7,6 @@ cli_sources = \
 	src/cli/generate.c \
 	src/cli/output.c src/cli/output.h \
 	src/cli/paths.c
-EXTRA_DIST += $(cli_sources)
-#bin_PROGRAMS += syncox
-#syncox_SOURCES = $(cli_sources) src/cli/main.c
-#syncox_LDADD = $(SX_LIBS)
+bin_PROGRAMS += syncox
+syncox_SOURCES = $(cli_sources) src/cli/main.c
+syncox_LDADD = $(SX_LIBS)

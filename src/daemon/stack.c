@@ -214,6 +214,9 @@ open_http(SxStack *s, GError **error)
         .socket_path = path,
         .mountpoint = s->options.mountpoint,
         .config_file = s->options.config_file,
+        .conf = s->options.conf,
+        .cache_dir = s->cache_dir,
+        .state_dir = s->state_dir,
         .quit = quit,
         .data = s,
     };

@@ -12,6 +12,7 @@ unit_tests = \
 	tests/unit/test_cache_budget \
 	tests/unit/test_cache_model \
 	tests/unit/test_cache_threads \
+	tests/unit/test_cli \
 	tests/unit/test_conf \
 	tests/unit/test_daemon \
 	tests/unit/test_http \
@@ -72,3 +73,5 @@ tests_unit_test_db_SOURCES = tests/unit/test_db.c
 tests_unit_test_db_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_tree_fault_SOURCES = tests/unit/test_tree_fault.c tests/unit/tree_fixture.h tests/unit/fault_vfs.h
 tests_unit_test_tree_fault_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_cli_SOURCES = tests/unit/test_cli.c $(cli_sources)
+tests_unit_test_cli_LDADD = $(SX_TEST_LIBS)
