@@ -64,7 +64,7 @@ sample(SxTypeOptionsFn types, const char *const *type_names, void *data)
     return g_string_free(out, FALSE);
 }
 
-/* roff reads a backslash, and a dot or quote at the beginning of a line, as its own. */
+/* roff reads a backslash, and a dot or quote at the beginning of a line, as its own. A sentence begins a line, as mdoc wants it. */
 static void
 roff_text(GString *out, const char *text)
 {
@@ -77,6 +77,8 @@ roff_text(GString *out, const char *text)
             g_string_append(out, "\\(ti");
         else if (*text == '-')
             g_string_append(out, "\\-");
+        else if (*text == ' ' && out->str[out->len - 1] == '.' && text[1] != '.' && text[1] != '\'')
+            g_string_append_c(out, '\n');
         else
             g_string_append_c(out, *text);
     g_string_append_c(out, '\n');
