@@ -20,8 +20,6 @@ typedef struct Exchange {
     gint64 start_us;      /* when the request began to be sent; 0: not yet */
     gint64 off;           /* of the body: next byte to send */
     gint64 told, told_us; /* progress */
-    gint64 send_at_us, recv_at_us; /* bandwidth: nothing moves before */
-    bool send_paused, recv_paused;
     bool answered;        /* some answer line came since the request was last sent */
     bool head_complete;   /* the empty line behind the last head has come */
     bool head_done, stopped;
@@ -68,13 +66,8 @@ on_read(char *buf, gsize size, gsize count, void *data)
 {
     Exchange *x = data;
     const SxNetBody *body = x->request->body;
-    gint64 now = g_get_monotonic_time();
     if (cancelled(x))
         return CURL_READFUNC_ABORT;
-    if (now < x->send_at_us) {
-        x->send_paused = true;
-        return CURL_READFUNC_PAUSE;
-    }
     gsize want = (gsize)MIN((gint64)(size * count), body->size - x->off);
     gssize got = want == 0 ? 0 : body->read(body->data, x->off, buf, want);
     x->active_us = g_get_monotonic_time();
@@ -85,8 +78,6 @@ on_read(char *buf, gsize size, gsize count, void *data)
         return CURL_READFUNC_ABORT;
     }
     x->off += got;
-    if (x->net->up != NULL)
-        x->send_at_us = x->active_us + sx_bucket_charge(x->net->up, (gsize)got, x->active_us);
     return (gsize)got;
 }
 
@@ -152,11 +143,6 @@ on_write(char *buf, gsize size, gsize count, void *data)
 {
     Exchange *x = data;
     gsize n = size * count;
-    gint64 now = g_get_monotonic_time();
-    if (now < x->recv_at_us) {
-        x->recv_paused = true;
-        return CURL_WRITEFUNC_PAUSE;
-    }
     if (!head(x) || cancelled(x))
         return 0;
     if (!is_good(x->response) || x->request->on_data == NULL) {
@@ -171,8 +157,6 @@ on_write(char *buf, gsize size, gsize count, void *data)
             return 0;
     }
     x->active_us = g_get_monotonic_time();
-    if (x->net->down != NULL)
-        x->recv_at_us = x->active_us + sx_bucket_charge(x->net->down, n, x->active_us);
     return n;
 }
 
@@ -185,29 +169,6 @@ tell_progress(Exchange *x, gint64 now, bool end)
     x->told = x->off;
     x->told_us = now;
     x->request->progress(x->request->data, x->off);
-}
-
-/* Lets what the bandwidth limit held go on; returns how long to wait at most, in milliseconds. */
-static int
-unpause(Exchange *x, gint64 now)
-{
-    gint64 wait = POLL_MAX_MS * 1000;
-    bool go = false;
-    if (x->send_paused || x->recv_paused)
-        x->active_us = now;
-    if (x->send_paused && now >= x->send_at_us)
-        go = true, x->send_paused = false;
-    else if (x->send_paused)
-        wait = MIN(wait, x->send_at_us - now);
-    if (x->recv_paused && now >= x->recv_at_us)
-        go = true, x->recv_paused = false;
-    else if (x->recv_paused)
-        wait = MIN(wait, x->recv_at_us - now);
-    if (go)
-        curl_easy_pause(x->easy, CURLPAUSE_CONT);
-    if (x->start_us != 0)
-        wait = MIN(wait, x->active_us + x->timeout_us - now);
-    return go ? 0 : (int)CLAMP(wait / 1000 + 1, 1, POLL_MAX_MS);
 }
 
 static CURLcode
@@ -225,13 +186,13 @@ drive(Exchange *x, CURLM *multi)
         }
         if (cancelled(x))
             return CURLE_ABORTED_BY_CALLBACK;
-        int wait = unpause(x, now);
-        if (x->start_us != 0 && now - x->active_us > x->timeout_us) {
+        gint64 left_us = x->start_us != 0 ? x->active_us + x->timeout_us - now : POLL_MAX_MS * 1000;
+        if (left_us < 0) {
             sx_fail(&x->error, SX_ERR_TIMEOUT, "%s: %s: no answer to %s from %s within %" G_GINT64_FORMAT " s", x->net->name,
                     x->request->what, x->request->method, x->net->origin, x->timeout_us / G_USEC_PER_SEC);
             return CURLE_OPERATION_TIMEDOUT;
         }
-        curl_multi_poll(multi, NULL, 0, wait, NULL);
+        curl_multi_poll(multi, NULL, 0, (int)MIN(left_us / 1000 + 1, POLL_MAX_MS), NULL);
     }
 }
 

@@ -1,5 +1,4 @@
 libsyncox_a_SOURCES += \
-	src/net/bucket.c \
 	src/net/exchange.c \
 	src/net/headers.c \
 	src/net/net.c src/net/net.h src/net/net_i.h \

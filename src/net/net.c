@@ -102,8 +102,6 @@ sx_net_new(const SxNetConfig *config, GError **error)
     net->secret_fn = config->secret;
     net->data = config->data;
     net->timeout_ms = config->timeout_ms;
-    net->up = config->up;
-    net->down = config->down;
     if (!parse_url(net, config->base_url, error))
         return NULL;
     if (net->ca_file != NULL && !g_file_test(net->ca_file, G_FILE_TEST_EXISTS)) {

@@ -2,7 +2,8 @@
  *
  * An SxNet is one server (scheme, host, port) with one login; it is thread-safe, requests of several threads run side by
  * side on connections that are kept and reused. A request blocks its thread until the answer is complete, the GCancellable
- * fires (at once: the loop is woken), or nothing has moved for timeout_ms. Nothing depends on the wall clock.
+ * fires (at once: the loop is woken), or nothing has moved for timeout_ms. Nothing depends on the wall clock. Bandwidth is
+ * limited by whoever gives and takes the bytes (provider/limit.c): read() and on_data() may block for a while.
  *
  * Login never leaves the server: redirects are followed only to the same scheme, host and port, at most
  * SX_NET_MAX_REDIRECTS times. Certificates are always verified. Proxies come from the environment, but not for loopback.
@@ -43,15 +44,6 @@ gint64 sx_headers_date_s(const SxHeaders *h, const char *name);   /* seconds sin
 gint64 sx_headers_retry_after_ms(const SxHeaders *h);
 gint64 sx_http_date_s(const char *text);                          /* -1 when malformed */
 
-/* ---- bandwidth (bucket.c) ---- */
-typedef struct SxBucket SxBucket; /* a token bucket; thread-safe; shared by all requests that share a limit */
-SxBucket *sx_bucket_new(gint64 bytes_per_s /* 0: unlimited */);
-void sx_bucket_free(SxBucket *b);
-void sx_bucket_set_rate(SxBucket *b, gint64 bytes_per_s);
-/* n bytes move now (mono_us, any monotonic clock): how many microseconds to wait before the next ones. */
-gint64 sx_bucket_charge(SxBucket *b, gsize n, gint64 mono_us);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(SxBucket, sx_bucket_free)
-
 /* ---- a server ---- */
 typedef struct SxNet SxNet;
 typedef enum SxNetAuth { SX_NET_AUTH_AUTO, SX_NET_AUTH_BASIC, SX_NET_AUTH_DIGEST, SX_NET_AUTH_BEARER } SxNetAuth;
@@ -67,7 +59,6 @@ typedef struct SxNetConfig {
     void *data;
     const char *ca_file;   /* NULL: the system's */
     gint64 timeout_ms;     /* for the connection, for the answer to begin, and for each pause */
-    SxBucket *up, *down;   /* NULL: unlimited; outlive the SxNet */
 } SxNetConfig;
 
 /* Copies what it needs. CONFIG: the URL or the ca-file cannot be used. No network. */

@@ -20,7 +20,6 @@ struct SxNet {
     bool (*secret_fn)(void *data, SxSecret **ret, GError **error);
     void *data;
     gint64 timeout_ms;
-    SxBucket *up, *down;
     bool loopback;
 
     GMutex lock;

@@ -23,6 +23,7 @@ static const Maker makers[] = {
     {"apache-tls", &sx_provider_webdav, "apache", "url_tls", "", false},
     {"nginx", &sx_provider_webdav, "nginx", "url", "", false, true},
     {"rclone", &sx_provider_webdav, "rclone", "url", "", false},
+    {"nextcloud", &sx_provider_webdav, "nextcloud", "url", "chunk-size = 100K\n", true},
     {"apache-as-generic", &sx_provider_webdav, "apache", "url_open", "flavour = generic\n", false},
 };
 

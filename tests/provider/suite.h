@@ -14,7 +14,7 @@ typedef struct SxTarget {
     const char *name;
     SxProvider *p;
     const char *root;      /* where the server keeps its files, or NULL: for making many quickly, beside the provider */
-    bool utf8_only;        /* it can hold no other names */
+    bool utf8_only;        /* it can hold only names in UTF-8, NFC */
     bool no_dots;          /* names that begin with a dot are refused, because listings would lack them */
 } SxTarget;
 

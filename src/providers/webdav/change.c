@@ -10,10 +10,25 @@ is_success(const SxNetResponse *response)
     return response->status >= 200 && response->status < 300 && response->status != 207;
 }
 
+/* Nextcloud and ownCloud keep names in NFC: another form would come back as another name. */
+static bool
+check_unicode(SxDav *dav, const SxDavSite *site, const char *path, const char *name, GError **error)
+{
+    g_autofree char *nfc = g_utf8_validate(name, -1, NULL) ? g_utf8_normalize(name, -1, G_NORMALIZE_NFC) : NULL;
+    if (nfc == NULL)
+        return sx_fail(error, SX_ERR_NAME, "%s: %s: %s takes only names in UTF-8", dav->name, path, site->flavour->label);
+    if (strcmp(nfc, name) != 0)
+        return sx_fail(error, SX_ERR_NAME, "%s: %s: %s would change the form of the accents in the name (it keeps NFC)", dav->name,
+                       path, site->flavour->label);
+    return true;
+}
+
 bool
 sx_dav_check_name(SxDav *dav, const SxDavSite *site, const char *path, GError **error)
 {
     const char *name = sx_path_basename(path);
+    if (site->flavour->oc)
+        return check_unicode(dav, site, path, name, error);
     if (!site->flavour->hides_dots || *name != '.' || g_str_has_prefix(name, SX_TMP_PREFIX))
         return true;
     return sx_fail(error, SX_ERR_NAME, "%s: %s: %s does not list names that begin with a dot", dav->name, path, site->flavour->label);

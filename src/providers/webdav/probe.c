@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define JSON_MAX (1024 * 1024)
+#define OC_FORBIDDEN "\\\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20\21\22\23\24\25\26\27\30\31\32\33\34\35\36\37"
 
 typedef struct Root {
     bool found, is_dir, oc, etag;
@@ -196,7 +197,7 @@ fill_caps(const SxDavSite *site, bool is_read_only, SxCaps *c)
     c->mtime_precision_ns = G_GINT64_CONSTANT(1000000000);
     c->hash_kind = f->oc ? "sha1" : NULL;
     c->name_max = f->oc ? 250 : 255;
-    c->forbidden = f->oc ? "\\" : "";
+    c->forbidden = f->oc ? OC_FORBIDDEN : "";
 }
 
 static bool
