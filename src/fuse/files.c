@@ -87,7 +87,10 @@ sx_files_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode
     sx_request_begin(&call, req);
     SxFile *file;
     SxAttr attr;
-    int r = sx_vfs_create(call.f->vfs, &call.caller, (gint64)parent, name, fi->flags & ~(O_APPEND | O_DIRECT), mode, &attr, &file);
+    int flags = fi->flags & ~(O_APPEND | O_DIRECT);
+    int r = strcmp(name, "/") == 0 /* O_TMPFILE: io.c */
+                ? sx_vfs_tmpfile(call.f->vfs, &call.caller, (gint64)parent, flags, mode, &attr, &file)
+                : sx_vfs_create(call.f->vfs, &call.caller, (gint64)parent, name, flags, mode, &attr, &file);
     if (r < 0) {
         reply_status(&call, r);
         return;

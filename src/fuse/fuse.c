@@ -135,6 +135,8 @@ sx_fuse_mount(SxFuse *f, SxVfs *vfs, GError **error)
     if (fuse_session_mount(f->se, f->mountpoint) != 0)
         return sx_fail(error, SX_ERR_FAILED, "cannot mount at %s (is /dev/fuse there, and fusermount3 installed?)", f->mountpoint);
     f->mounted = true;
+    if (!sx_io_attach(f))
+        return sx_fail(error, SX_ERR_FAILED, "this libfuse cannot be served at %s", f->mountpoint);
     sx_notifier_start(f->notifier, f->se, vfs);
     return true;
 }

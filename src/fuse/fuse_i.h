@@ -23,6 +23,9 @@ struct SxFuse {
     SxVfs *vfs;             /* set by sx_fuse_mount, before the first request */
     SxNotifier *notifier;
     bool mounted;           /* the thread that mounts and frees */
+    guint64 init_unique;    /* io.c; the one thread that serves INIT, before all others */
+    bool offers_killpriv;
+    gint greeted;           /* atomic */
     GThread *unmounter;     /* started by the ender, joined by sx_fuse_unmount */
     GMutex lock;
     GCond cond;             /* stopping or looped changed */
@@ -61,6 +64,9 @@ void sx_files_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struc
 void sx_files_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in, fuse_ino_t ino_out,
                               off_t off_out, struct fuse_file_info *fi_out, size_t len, int flags);
 void sx_files_release_all(SxFuse *f); /* after the mount has ended without the kernel's releases */
+
+/* io.c */
+bool sx_io_attach(SxFuse *f); /* after the mount, before the first request is read */
 
 /* notify.c */
 SxNotifier *sx_notifier_new(void);

@@ -508,8 +508,9 @@ sx_ops_init(void *userdata, struct fuse_conn_info *conn)
                                  FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                                  FUSE_CAP_ASYNC_DIO | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | FUSE_CAP_HANDLE_KILLPRIV |
                                  FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA;
-    /* Sizes and times are ours, and pages are dropped when we say so, not whenever a time has changed. */
-    static const unsigned never = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS;
+    /* Sizes and times are ours; pages are dropped when we say so, not whenever a time has changed; io.c reads requests. */
+    static const unsigned never = FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
+                                  FUSE_CAP_SPLICE_READ;
     conn->want = (conn->want | (want & conn->capable)) & ~never;
     conn->max_write = SX_FUSE_MAX_WRITE;
     conn->max_readahead = MIN(conn->max_readahead, SX_FUSE_MAX_READAHEAD);

@@ -207,12 +207,10 @@ sx_vfs_readlink(SxVfs *v, SxCaller *c, gint64 ino, char **ret)
 {
     if (sx_virtual_is(ino))
         return -EINVAL;
-    g_autoptr(SxRow) row = sx_tree_row_of(v->tree, ino);
-    if (row == NULL)
-        return -ENOENT;
-    if (row->kind != SX_KIND_SYMLINK || row->target == NULL)
+    char *target = sx_tree_target(v->tree, ino);
+    if (target == NULL)
         return -EINVAL;
-    *ret = g_steal_pointer(&row->target);
+    *ret = target;
     return 0;
 }
 
