@@ -200,10 +200,12 @@ hidden_file(SxApply *a, SxRow *row, const SxRemote *e)
         sx_tree_set_base(row);
         row->verify = false;
         save(a, row);
-    } else if (row->verify || row->base_version == NULL || content_differs(row, row->base_version, e)) {
+    } else if (row->verify || row->base_version == NULL || (!known(row->base_version) && known(row->r_version)) ||
+               content_differs(row, row->base_version, e)) {
         show_again(a, row, e);
     } else {
         record(row, e);
+        sx_tree_set_base(row);
         save(a, row);
     }
 }
