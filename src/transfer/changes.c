@@ -77,7 +77,25 @@ has_entry(GPtrArray *entries, const char *name)
     return false;
 }
 
-/* Which of the missing names are certainly gone? Our own temporary names are hidden from listings: only a look tells. */
+/* Rows that stepped aside in a try whose end we never heard of (a crash, a lost reply). */
+static bool
+find_aside(Look *look, GPtrArray *entries, GError **error)
+{
+    SxTransfer *t = look->v->t;
+    for (guint i = 0; i < entries->len; i++) {
+        const SxRemote *e = entries->pdata[i];
+        if (!g_str_has_prefix(e->name, SX_ASIDE_PREFIX) || name_ignored(look, e->name))
+            continue;
+        g_autoptr(SxRow) row = sx_tree_row(t->tree, g_ascii_strtoll(e->name + strlen(SX_ASIDE_PREFIX), NULL, 10));
+        bool ours = row != NULL && row->r_parent == look->dir && strcmp(row->r_name, e->name) != 0 &&
+                    !has_entry(entries, row->r_name) && sx_remote_is_moved(row, e);
+        if (ours && !sx_tree_done_move(t->tree, row->id, look->dir, e->name, error))
+            return false;
+    }
+    return true;
+}
+
+/* Which of the missing names are certainly gone? */
 static bool
 confirm(Look *look, const char *path, GPtrArray **entries, GPtrArray *missing, GHashTable *gone, GError **error)
 {
@@ -91,7 +109,7 @@ confirm(Look *look, const char *path, GPtrArray **entries, GPtrArray *missing, G
     }
     for (guint i = 0; i < missing->len; i++) {
         const char *name = missing->pdata[i];
-        if (!one_by_one && !g_str_has_prefix(name, SX_TMP_PREFIX)) {
+        if (!one_by_one) {
             if (!has_entry(*entries, name))
                 g_hash_table_add(gone, g_strdup(name));
             continue;
@@ -151,6 +169,8 @@ apply_all(Look *look, const char *path, GPtrArray **entries, bool accept, GError
     if (sx_look_path_moved(look->v->t, look->since, look->dir))
         return AGAIN;
     SxListed listed = {0};
+    if (!find_aside(look, *entries, error))
+        return FAILED;
     Outcome out = apply(look, *entries, NULL, &listed, error) ? LISTED : FAILED;
     bool missing = out == LISTED && listed.missing != NULL && listed.missing->len > 0;
     if (missing && is_mass_delete(&listed) && !accept) {

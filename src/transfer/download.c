@@ -270,6 +270,12 @@ look_again(SxStream *s, const SxRow *row, const char *path, guint64 since, const
         return -sx_errno(error);
     if (sx_look_path_moved(t, since, row->r_parent) || sx_look_name_touched(t, since, row->r_parent, row->r_name))
         return -EAGAIN;
+    bool aside = false;
+    g_clear_error(&error);
+    if (there == NULL && !sx_remote_find_aside(s->task.v, row, &aside, &error))
+        return -sx_errno(error);
+    if (aside)
+        return -EAGAIN;
     g_autoptr(SxChanges) changes = sx_changes_new();
     if (!sx_tree_apply_stat(t->tree, row->r_parent, row->r_name, there, changes, &error))
         return -sx_errno(error);

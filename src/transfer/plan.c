@@ -159,7 +159,7 @@ plan_index(Plan *p)
 static bool
 is_away(const SxRow *r)
 {
-    return r->r_name != NULL && g_str_has_prefix(r->r_name, SX_TMP_PREFIX);
+    return r->r_name != NULL && g_str_has_prefix(r->r_name, SX_ASIDE_PREFIX);
 }
 
 /* Row i lacks nothing but its name, which row b holds. If b waits in a circle with us, it steps aside; then all who

@@ -20,12 +20,16 @@ typedef enum SxOpKind {
     SX_OP_UPLOAD,    /* over base_version */
     SX_OP_CONFLICT,  /* dirty, and the remote has another version than the one we based on: resolve */
     SX_OP_MOVE,      /* from (r_parent, r_name) to (l_parent, l_name) */
-    SX_OP_MOVE_AWAY, /* to a temporary name beside it: SX_TMP_PREFIX + row id */
+    SX_OP_MOVE_AWAY, /* to a name of its own beside it: SX_ASIDE_PREFIX + row id */
     SX_OP_REMOVE,
     SX_OP_ATTR,
     SX_OP_VERIFY,    /* list the directory to learn the version */
 } SxOpKind;
 
+
+/* Unlike our other temporary names listings show it, so that a file that stepped aside is found again after a crash, and
+ * never can be lost from sight. */
+#define SX_ASIDE_PREFIX ".syncox-aside-"
 
 typedef struct SxOp {
     SxOpKind kind;

@@ -82,8 +82,8 @@ op_make(SxRun *run, SxRow *row, GError **error)
 /* ---- moves ---- */
 
 /* Did the object that we know arrive there? By id where there is one, otherwise by what does not change in a move. */
-static bool
-is_ours_moved(const SxRow *row, const SxRemote *there)
+bool
+sx_remote_is_moved(const SxRow *row, const SxRemote *there)
 {
     if (there->kind != row->kind)
         return false;
@@ -96,6 +96,32 @@ is_ours_moved(const SxRow *row, const SxRemote *there)
     return there->size == row->r_size && (there->mtime_ns == row->r_mtime_ns || row->r_mtime_ns == SX_TIME_UNKNOWN);
 }
 
+/* Did it step aside in a try whose end we never heard of? Then the tree is told where it is. */
+bool
+sx_remote_find_aside(SxProv *v, const SxRow *row, bool *ret_found, GError **error)
+{
+    SxTransfer *t = v->t;
+    g_autofree char *name = g_strdup_printf(SX_ASIDE_PREFIX "%" G_GINT64_FORMAT, row->id);
+    *ret_found = false;
+    if (row->r_parent == 0 || strcmp(row->r_name, name) == 0)
+        return true;
+    g_autofree char *path = sx_remote_child_path(t, row->r_parent, name, error);
+    g_autoptr(SxRemote) there = NULL;
+    g_autoptr(GError) why = NULL;
+    if (path == NULL)
+        return false;
+    if (!sx_provider_stat(v->p, path, &there, t->cancel, &why)) {
+        if (sx_error_is(why, SX_ERR_NOT_FOUND))
+            return true;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    if (!sx_remote_is_moved(row, there))
+        return true;
+    *ret_found = true;
+    return sx_tree_done_move(t->tree, row->id, row->r_parent, name, error);
+}
+
 /* The move did not work, or its reply was lost: look at both ends. */
 static bool
 after_move(SxRun *run, SxRow *row, const char *from, const char *to, gint64 to_dir, const char *to_name, GError *why,
@@ -105,12 +131,15 @@ after_move(SxRun *run, SxRow *row, const char *from, const char *to, gint64 to_d
     g_autoptr(SxRemote) source = NULL, target = NULL;
     if (!sx_remote_stat(run, from, &source, error) || !sx_remote_stat(run, to, &target, error))
         return false;
-    if (source == NULL && target != NULL && is_ours_moved(row, target))
+    if (source == NULL && target != NULL && sx_remote_is_moved(row, target))
         return sx_tree_done_move(t->tree, row->id, to_dir, to_name, error);
     if (target != NULL && !sx_remote_apply(run, to_dir, to_name, target, error))
         return false;
+    bool aside = false;
+    if (source == NULL && !sx_remote_find_aside(run->task.v, row, &aside, error))
+        return false;
     if (source == NULL)
-        return sx_remote_apply(run, row->r_parent, row->r_name, NULL, error);
+        return aside || sx_remote_apply(run, row->r_parent, row->r_name, NULL, error);
     if (target != NULL && sx_error_is(why, SX_ERR_EXISTS))
         return true; /* the tree knows it now: plan again */
     g_propagate_error(error, g_error_copy(why));
@@ -164,20 +193,24 @@ op_move(SxRun *run, SxRow *row, GError **error)
 
 /* ---- removing ---- */
 
-/* It was changed by somebody after we deleted it here: their version wins and comes back. */
+/* It may have been changed by somebody after we deleted it here: then their version wins and comes back. The tree decides;
+ * *ret_back false: it is what we know, and still to be deleted. */
 static bool
-comes_back(SxRun *run, SxRow *row, const SxRemote *there, GError **error)
+comes_back(SxRun *run, const SxRow *row, const SxRemote *there, bool *ret_back, GError **error)
 {
-    gint64 dir = row->r_parent;
-    g_autofree char *name = g_strdup(row->r_name);
-    if (!sx_remote_apply(run, dir, name, there, error))
+    if (!sx_remote_apply(run, row->r_parent, row->r_name, there, error))
         return false;
-    sx_transfer_event(run->task.t, run->task.v, dir, "restored", "%s was deleted here and changed there: it has come back", name);
+    g_autoptr(SxRow) now = sx_tree_row(run->task.t->tree, row->id);
+    *ret_back = now == NULL || now->l_parent != 0 || now->kind != there->kind || now->r_parent != row->r_parent ||
+                strcmp(now->r_name, row->r_name) != 0;
+    if (*ret_back)
+        sx_transfer_event(run->task.t, run->task.v, row->r_parent, "restored",
+                          "%s was deleted here and changed there: it has come back", row->r_name);
     return true;
 }
 
 /* The version that may be deleted. What the user never saw here (a conflict that was not settled before the name was deleted)
- * comes back instead. An upload of ours whose version we never heard: what is there is ours when its size is. */
+ * comes back instead; so does what took the place of an upload of ours whose version we never heard. */
 static bool
 condition_of(SxRun *run, SxRow *row, const char *path, SxCond *cond, SxRemote **ret_hold, bool *ret_done, GError **error)
 {
@@ -198,10 +231,10 @@ condition_of(SxRun *run, SxRow *row, const char *path, SxCond *cond, SxRemote **
         *ret_done = true;
         return sx_tree_done_remove(run->task.t->tree, row->id, error);
     }
-    if (!seen || there->kind != row->kind || (row->r_size >= 0 && there->size != row->r_size)) {
-        *ret_done = true;
-        return comes_back(run, row, there, error);
-    }
+    if (!comes_back(run, row, there, ret_done, error))
+        return false;
+    if (*ret_done)
+        return true;
     *cond = (SxCond){.kind = SX_IF_VERSION, .version = there->version, .size = there->size, .mtime_ns = there->mtime_ns};
     return true;
 }
@@ -219,8 +252,14 @@ op_remove(SxRun *run, SxRow *row, GError **error)
     if (done)
         return true;
     g_autoptr(GError) why = NULL;
-    if (sx_provider_remove(run->task.v->p, path, row->kind, &cond, t->cancel, &why) || sx_error_is(why, SX_ERR_NOT_FOUND))
-        return sx_tree_done_remove(t->tree, row->id, error);
+    bool aside = false, gone = sx_provider_remove(run->task.v->p, path, row->kind, &cond, t->cancel, &why);
+    if (!gone && sx_error_is(why, SX_ERR_NOT_FOUND)) {
+        if (!sx_remote_find_aside(run->task.v, row, &aside, error))
+            return false;
+        gone = !aside;
+    }
+    if (gone || aside)
+        return aside || sx_tree_done_remove(t->tree, row->id, error);
     bool other = sx_error_is(why, SX_ERR_CHANGED) || sx_error_is(why, SX_ERR_IS_DIR) || sx_error_is(why, SX_ERR_NOT_DIR);
     if (other) {
         g_autoptr(SxRemote) there = NULL;
@@ -228,7 +267,10 @@ op_remove(SxRun *run, SxRow *row, GError **error)
             return false;
         if (there == NULL)
             return sx_tree_done_remove(t->tree, row->id, error);
-        return comes_back(run, row, there, error);
+        bool back;
+        if (!comes_back(run, row, there, &back, error))
+            return false;
+        return back || sx_fail(error, SX_ERR_BUSY, "%s: %s: cannot be deleted, although it has not changed", run->task.v->name, path);
     }
     if (sx_error_is(why, SX_ERR_NOT_EMPTY)) /* something new in it: it is listed, then planned again */
         sx_schedule_want(run->task.v, row->ino, 0);

@@ -422,7 +422,7 @@ run_new(SxProv *v, const SxRow *row, SxOpKind kind)
         add_above(v->t, run->above, row->l_parent);
     } else if (kind == SX_OP_MOVE_AWAY) {
         run->to_dir = row->r_parent;
-        run->to_name = g_strdup_printf(SX_TMP_PREFIX "%" G_GINT64_FORMAT, row->id);
+        run->to_name = g_strdup_printf(SX_ASIDE_PREFIX "%" G_GINT64_FORMAT, row->id);
     }
     if (row->kind == SX_KIND_DIR && (kind == SX_OP_MOVE || kind == SX_OP_MOVE_AWAY || kind == SX_OP_REMOVE))
         run->dir_moved = row->ino;

@@ -176,6 +176,10 @@ bool sx_upload_op(SxRun *run, SxRow *row, SxOpKind kind, GError **error);
 /* Sends the complete local content to another place, for providers that cannot move. */
 bool sx_upload_copy(SxRun *run, SxRow *row, const char *path, SxRemote **ret, GError **error);
 char *sx_remote_child_path(SxTransfer *t, gint64 dir, const char *name, GError **error);
+/* Is that the object of the row, which was somewhere else? */
+bool sx_remote_is_moved(const SxRow *row, const SxRemote *there);
+/* It is not at its place: is it where a step aside had put it? Then the tree knows now. */
+bool sx_remote_find_aside(SxProv *v, const SxRow *row, bool *ret_found, GError **error);
 /* What is there now; *ret NULL when certainly nothing. */
 bool sx_remote_stat(SxRun *run, const char *path, SxRemote **ret, GError **error);
 /* Tells the tree what is there, and kernel and cache what that changed. */

@@ -266,8 +266,11 @@ resolve(Upload *u, bool *ret_send, GError **error)
     if (!sx_remote_stat(u->run, u->path, &there, error))
         return false;
     if (there == NULL) {
+        bool aside = false;
         *ret_send = new_;
-        return new_ || sx_remote_apply(u->run, u->dir, u->name, NULL, error);
+        if (!new_ && !sx_remote_find_aside(u->v, u->row, &aside, error))
+            return false;
+        return new_ || aside || sx_remote_apply(u->run, u->dir, u->name, NULL, error);
     }
     if (there->kind != SX_KIND_FILE)
         return sx_remote_apply(u->run, u->dir, u->name, there, error);

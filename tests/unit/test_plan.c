@@ -277,7 +277,7 @@ static bool
 apply_op(Model *m, gint64 row, SxOpKind kind)
 {
     Obj *o = by_id(m, row);
-    g_autofree char *away = g_strdup_printf(SX_TMP_PREFIX "%d", (int)row);
+    g_autofree char *away = g_strdup_printf(SX_ASIDE_PREFIX "%d", (int)row);
     if (o == NULL)
         return wrong(m, "row %d: gone before its operation", (int)row);
     g_string_append_printf(m->log, "    %s %d (%s -> %s)\n", sx_op_name(kind), (int)row, o->r_name, o->l_name);
@@ -621,7 +621,7 @@ check_end(Model *m, GHashTable *kept)
         Obj *o = m->objs->pdata[i];
         if (o->kind == SX_KIND_FILE && strcmp(o->l_content, o->r_content) != 0)
             return wrong(m, "row %d differs at the end", (int)o->id);
-        if (g_str_has_prefix(o->r_name, SX_TMP_PREFIX))
+        if (g_str_has_prefix(o->r_name, SX_ASIDE_PREFIX))
             return wrong(m, "row %d still has its temporary name", (int)o->id);
     }
     return true;
