@@ -139,7 +139,7 @@ sx_cache_open(const SxCacheOptions *options, GError **error)
     g_cond_init(&cache->room);
     cache->contents = g_hash_table_new(g_int64_hash, g_int64_equal);
     cache->busy = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    cache->counted = sx_evict_counted_new();
+    cache->counted = g_hash_table_new(NULL, NULL);
     if (!open_dirs(cache, error)) {
         cache_free(cache);
         return NULL;
@@ -175,7 +175,7 @@ sx_cache_evict(SxCache *cache, gint64 ino)
 gint64
 sx_cache_trim(SxCache *cache, gint64 want_free_bytes)
 {
-    return sx_evict_lru(cache, want_free_bytes);
+    return sx_evict_lru(cache, want_free_bytes, false);
 }
 
 void
@@ -371,11 +371,11 @@ sx_cache_discard(SxCache *cache, gint64 ino, gint64 cver)
 {
     if (doom_if_open(cache, ino) || !sx_cache_busy(cache, ino))
         return; /* what is busy is being evicted */
-    gint64 now, freed = 0;
+    gint64 now;
     /* Negative: the tree could not be asked. */
     if (!sx_tree_cver(cache->tree, ino, &now) || (now > 0 && now != cver))
-        freed = sx_cache_remove_files(cache, ino, cver);
-    sx_cache_idle(cache, ino, cver, MAX(freed, 0));
+        sx_cache_remove_files(cache, ino, cver);
+    sx_cache_idle(cache, ino);
 }
 
 bool
@@ -390,12 +390,10 @@ sx_cache_busy(SxCache *cache, gint64 ino)
 }
 
 void
-sx_cache_idle(SxCache *cache, gint64 ino, gint64 cver, gint64 freed_bytes)
+sx_cache_idle(SxCache *cache, gint64 ino)
 {
     g_mutex_lock(&cache->lock);
     g_hash_table_remove(cache->busy, &ino);
-    if (freed_bytes > 0)
-        sx_evict_removed_locked(cache, ino, cver, freed_bytes);
     g_cond_broadcast(&cache->room);
     g_mutex_unlock(&cache->lock);
 }
@@ -424,5 +422,6 @@ sx_cache_remove_files(SxCache *cache, gint64 ino, gint64 cver)
     }
     sx_cache_name(name, ino, cver, true);
     remove_one(cache, name); /* one that is left without its content is removed by the next sweep */
+    sx_evict_removed(cache, ino, cver);
     return freed;
 }

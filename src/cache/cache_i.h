@@ -68,8 +68,6 @@ struct SxContent {
     guint64 seen_epoch;   /* lock: and the epoch then */
 };
 
-typedef struct SxFileId { gint64 ino, cver; } SxFileId;
-
 struct SxCache {
     char *dir;
     int dir_fd, content_fd; /* const */
@@ -90,7 +88,7 @@ struct SxCache {
     GCond room;            /* with lock: `used` went down, or somebody says so; also: an inode left `busy` */
     GHashTable *contents;  /* lock: ino -> SxContent (no ref) */
     GHashTable *busy;      /* lock: inodes whose files are being removed */
-    GHashTable *counted;   /* lock: before the first sweep: SxFileId of the files that are in `used`; NULL after (all are) */
+    GHashTable *counted;   /* lock: what closed files count in `used`: file_key -> 512-byte units (no allocation an entry) */
     gint64 used;           /* lock to change, atomic */
     gint64 avail;          /* lock: of the file system for us, at avail_at_ms, minus what was granted since */
     gint64 avail_at_ms;    /* lock; G_MININT64: ask again */
@@ -103,7 +101,7 @@ SxContent *sx_cache_content(SxCache *cache, gint64 ino, bool create, GError **er
 void sx_cache_name(char *buf, gint64 ino, gint64 cver, bool map); /* SX_NAME_BUF */
 /* Marks the inode busy: no content of it can be opened until sx_cache_idle. false: open, or busy already. */
 bool sx_cache_busy(SxCache *cache, gint64 ino);
-void sx_cache_idle(SxCache *cache, gint64 ino, gint64 cver, gint64 freed_bytes);
+void sx_cache_idle(SxCache *cache, gint64 ino);
 gint64 sx_cache_remove_files(SxCache *cache, gint64 ino, gint64 cver); /* returns the disk space they had; -errno when one stays */
 /* Was this file (with these times) written before a power loss and after the last sync? */
 bool sx_cache_untrusted(const SxCache *cache, const struct stat *st);
@@ -120,7 +118,6 @@ void sx_content_check_complete(SxContent *c, SxVersion *v); /* c->lock held: aft
 /* open.c */
 bool sx_open_version(SxContent *c, SxVersion *v, bool create, GError **error); /* c->lock held: v as tree and disk say */
 /* evict.c: maps are not counted (2 bytes a MiB of content) */
-GHashTable *sx_evict_counted_new(void);
 int sx_evict_charge(SxCache *cache, SxVersion *v, gint64 off, gint64 n); /* takes credit, inflight += n; 0, or -ENOSPC with nothing taken */
 void sx_evict_charged(SxVersion *v, gint64 n);                /* the write is over: inflight -= n */
 int sx_evict_check(SxCache *cache, SxVersion *v, gint64 off, gint64 n); /* is there, or can there be made, credit for n? */
@@ -128,12 +125,11 @@ void sx_evict_settle(SxCache *cache, SxVersion *v);           /* charged = what 
 void sx_evict_adopt(SxCache *cache, SxVersion *v);/* an existing file was opened */
 void sx_evict_closing(SxCache *cache, SxVersion *v);          /* settles it; or gives it all back when the file has no name any more */
 void sx_evict_closing_locked(SxCache *cache, SxVersion *v);   /* cache->lock held */
-void sx_evict_removed(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes); /* a file that no version has open was deleted */
-void sx_evict_removed_locked(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes);
-void sx_evict_count(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes);/* the sweep found a closed file */
+void sx_evict_removed(SxCache *cache, gint64 ino, gint64 cver); /* a file that no version has open was deleted */
+void sx_evict_count(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes);/* a closed file, as the sweep found it */
 void sx_evict_disk_full(SxCache *cache);                      /* a write failed for want of space */
 int sx_evict_one(SxCache *cache, gint64 ino, gint64 *ret_freed);
-gint64 sx_evict_lru(SxCache *cache, gint64 want);
+gint64 sx_evict_lru(SxCache *cache, gint64 want, bool for_room); /* until so much was freed; or until the budget has room for it */
 int sx_evict_wait_room(SxCache *cache, gint64 bytes, GCancellable *cancel);
 /* sweep.c */
 void sx_sweep_run(SxCache *cache, GCancellable *cancel);

@@ -146,7 +146,6 @@ create_file(SxContent *c, SxVersion *v, const char *name)
             gint64 freed = sx_cache_remove_files(c->cache, c->ino, v->cver);
             if (freed < 0)
                 return (int)freed;
-            sx_evict_removed(c->cache, c->ino, v->cver, freed);
         } else if (errno != ENOENT || (sys->mkdirat(sys, c->cache->content_fd, dir, 0700) != 0 && errno != EEXIST)) {
             return -errno;
         }

@@ -86,33 +86,27 @@ sx_evict_disk_full(SxCache *cache)
     g_mutex_unlock(&cache->lock);
 }
 
-static guint
-file_hash(gconstpointer key)
+/* Versions of one inode that are a million apart do not lie there together. */
+static gpointer
+file_key(gint64 ino, gint64 cver)
 {
-    const SxFileId *id = key;
-    return g_int64_hash(&id->ino) * 31 + g_int64_hash(&id->cver);
+    return GSIZE_TO_POINTER((gsize)((guint64)ino << 20 | ((guint64)cver & 0xfffff)));
 }
 
-static gboolean
-file_equal(gconstpointer a, gconstpointer b)
+/* What it counted until now, which it does not any more. */
+static gint64
+take_count(SxCache *cache, gint64 ino, gint64 cver)
 {
-    const SxFileId *x = a, *y = b;
-    return x->ino == y->ino && x->cver == y->cver;
+    gpointer units;
+    if (!g_hash_table_steal_extended(cache->counted, file_key(ino, cver), NULL, &units))
+        return 0;
+    return (gint64)GPOINTER_TO_SIZE(units) * 512;
 }
 
-GHashTable *
-sx_evict_counted_new(void)
+static void
+put_count(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
 {
-    return g_hash_table_new_full(file_hash, file_equal, g_free, NULL);
-}
-
-/* true: it was not counted before. */
-static bool
-count_in(SxCache *cache, gint64 ino, gint64 cver)
-{
-    SxFileId id = {ino, cver};
-    return cache->counted != NULL && !g_hash_table_contains(cache->counted, &id) &&
-           g_hash_table_add(cache->counted, g_memdup2(&id, sizeof id));
+    g_hash_table_insert(cache->counted, file_key(ino, cver), GSIZE_TO_POINTER((gsize)((bytes + 511) / 512)));
 }
 
 static void
@@ -136,9 +130,8 @@ void
 sx_evict_adopt(SxCache *cache, SxVersion *v)
 {
     g_mutex_lock(&cache->lock);
-    v->charged = disk_use(cache, v);
-    if (count_in(cache, v->owner->ino, v->cver))
-        change_used(cache, v->charged);
+    v->charged = take_count(cache, v->owner->ino, v->cver);
+    settle_locked(cache, v);
     g_mutex_unlock(&cache->lock);
 }
 
@@ -147,10 +140,10 @@ sx_evict_closing_locked(SxCache *cache, SxVersion *v)
 {
     if (sx_load(&v->fd) >= 0 && v->linked) {
         settle_locked(cache, v);
-        count_in(cache, v->owner->ino, v->cver);
-        return;
+        put_count(cache, v->owner->ino, v->cver, v->charged);
+    } else {
+        change_used(cache, -v->charged);
     }
-    change_used(cache, -v->charged);
     v->charged = 0;
 }
 
@@ -163,18 +156,11 @@ sx_evict_closing(SxCache *cache, SxVersion *v)
 }
 
 void
-sx_evict_removed_locked(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
-{
-    SxFileId id = {ino, cver};
-    if (cache->counted == NULL || g_hash_table_remove(cache->counted, &id))
-        change_used(cache, -MAX(bytes, 0));
-}
-
-void
-sx_evict_removed(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
+sx_evict_removed(SxCache *cache, gint64 ino, gint64 cver)
 {
     g_mutex_lock(&cache->lock);
-    sx_evict_removed_locked(cache, ino, cver, bytes);
+    change_used(cache, -take_count(cache, ino, cver));
+    cache->avail_at_ms = G_MININT64;
     g_mutex_unlock(&cache->lock);
 }
 
@@ -182,8 +168,8 @@ void
 sx_evict_count(SxCache *cache, gint64 ino, gint64 cver, gint64 bytes)
 {
     g_mutex_lock(&cache->lock);
-    if (count_in(cache, ino, cver))
-        change_used(cache, bytes);
+    change_used(cache, bytes - take_count(cache, ino, cver));
+    put_count(cache, ino, cver, bytes);
     g_mutex_unlock(&cache->lock);
 }
 
@@ -229,9 +215,9 @@ top_up(SxCache *cache, SxVersion *v, gint64 off, gint64 n, gint64 mine)
     gint64 lack = try_grant(cache, v, n, mine, false);
     if (lack == 0)
         return 0;
-    if (lack <= cache->size && sx_evict_lru(cache, lack) > 0 && try_grant(cache, v, n, mine, false) == 0)
-        return 0;
-    if (try_grant(cache, v, n, mine, true) == 0)
+    if (lack <= cache->size)
+        sx_evict_lru(cache, lack, true);
+    if (try_grant(cache, v, n, mine, false) == 0 || try_grant(cache, v, n, mine, true) == 0)
         return 0;
     return allocated(cache, v, off, n) ? 1 : -ENOSPC;
 }
@@ -283,43 +269,55 @@ sx_evict_one(SxCache *cache, gint64 ino, gint64 *ret_freed)
     *ret_freed = 0;
     if (!sx_cache_busy(cache, ino))
         return -EBUSY;
-    gint64 cver = 0, freed = 0;
+    gint64 cver, freed = 0;
     int rc = sx_tree_cver(cache->tree, ino, &cver) ? sx_tree_set_cached(cache->tree, ino, cver, 0) : -ENOENT;
     if (rc == 0) {
         freed = sx_cache_remove_files(cache, ino, cver);
         rc = (int)MIN(freed, 0);
     }
-    sx_cache_idle(cache, ino, cver, MAX(freed, 0));
+    sx_cache_idle(cache, ino);
     *ret_freed = MAX(freed, 0);
     return rc;
 }
 
+static bool
+room_now(SxCache *cache, gint64 bytes)
+{
+    g_mutex_lock(&cache->lock);
+    bool ok = has_room(cache, bytes);
+    g_mutex_unlock(&cache->lock);
+    return ok;
+}
+
+/* evict_lock held. Counts what it evicted. */
 static guint
-evict_batch(SxCache *cache, GArray *files, gint64 want, gint64 *freed)
+evict_batch(SxCache *cache, GArray *files, gint64 want, bool for_room, gint64 *freed)
 {
     guint n = 0;
-    for (guint i = 0; i < files->len && *freed < want; i++) {
+    for (guint i = 0; i < files->len; i++) {
         gint64 bytes;
         if (sx_evict_one(cache, g_array_index(files, SxEvictable, i).ino, &bytes) == 0)
             n++;
         *freed += bytes;
+        if (bytes > 0 && (for_room ? room_now(cache, want) : *freed >= want))
+            break;
     }
     return n;
 }
 
 gint64
-sx_evict_lru(SxCache *cache, gint64 want)
+sx_evict_lru(SxCache *cache, gint64 want, bool for_room)
 {
     gint64 freed = 0;
     guint limit = EVICT_BATCH;
     g_mutex_lock(&cache->evict_lock);
-    while (freed < want) {
+    while (for_room ? !room_now(cache, want) : freed < want) {
         g_autoptr(GArray) files = sx_tree_evictable(cache->tree, limit);
         if (files == NULL)
             break;
         bool all = files->len < limit;
-        guint n = evict_batch(cache, files, want, &freed);
-        if (all || (n == 0 && limit >= EVICT_BATCH_MAX))
+        guint n = evict_batch(cache, files, want, for_room, &freed);
+        if (n == 0 && (all || limit >= EVICT_BATCH_MAX))
             break;
         if (n == 0)
             limit *= 4; /* the oldest are all open */
@@ -331,18 +329,10 @@ sx_evict_lru(SxCache *cache, gint64 want)
 /* ---- waiting for room ---- */
 
 static bool
-room_now(SxCache *cache, gint64 bytes)
-{
-    g_mutex_lock(&cache->lock);
-    bool ok = has_room(cache, bytes);
-    g_mutex_unlock(&cache->lock);
-    return ok;
-}
-
-static bool
 make_room(SxCache *cache, gint64 bytes)
 {
-    return room_now(cache, bytes) || (sx_evict_lru(cache, bytes) > 0 && room_now(cache, bytes));
+    sx_evict_lru(cache, bytes, true);
+    return room_now(cache, bytes);
 }
 
 static void

@@ -40,8 +40,7 @@ forget(SxContent *c, SxVersion *v, const SxAttr *a, const char *why, GError **er
                        c->ino, why);
     if (rc != 0)
         return sx_fail_errno(error, -rc, "inode %" G_GINT64_FORMAT ": the cache entry cannot be dropped", c->ino);
-    gint64 freed = sx_cache_remove_files(c->cache, c->ino, a->cver);
-    sx_evict_removed(c->cache, c->ino, a->cver, freed);
+    sx_cache_remove_files(c->cache, c->ino, a->cver);
     return absent(c, v, a->size, error);
 }
 

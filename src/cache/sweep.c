@@ -124,7 +124,7 @@ look_at(SxCache *cache, const Name *name)
     } else {
         rc = errno == ENOENT ? 0 : -errno;
     }
-    sx_cache_idle(cache, name->ino, name->cver, MAX(freed, 0));
+    sx_cache_idle(cache, name->ino);
     if (verdict == REPAIR)
         repair(cache, name->ino);
     return rc == 0;
@@ -148,9 +148,6 @@ sx_sweep_run(SxCache *cache, GCancellable *cancel)
             all = look_at(cache, &g_array_index(names, Name, k)) && all;
         }
     }
-    g_mutex_lock(&cache->lock);
-    g_clear_pointer(&cache->counted, g_hash_table_unref);
-    g_mutex_unlock(&cache->lock);
     if (all)
         sx_cache_recovered(cache);
 }

@@ -45,7 +45,7 @@ a_new_file_is_written_and_read(void **state)
     sx_content_unref(c);
     sx_content_unref(c);
     assert_null(sx_cache_peek(e->cache, 7));
-    assert_int_equal(sx_cache_used(e->cache), env_disk_use(e));
+    assert_true(env_used_is_right(e));
     env_free(e);
 }
 
@@ -296,7 +296,7 @@ a_damaged_map(void **state)
         assert_int_equal(byte, dirty ? 'L' : remote_byte(5, 1, 2 * B));
         assert_int_equal(a->cached, 2);
         sx_content_unref(c);
-        assert_int_equal(sx_cache_used(e->cache), env_disk_use(e));
+        assert_true(env_used_is_right(e));
         env_free(e);
     }
 }
@@ -476,7 +476,7 @@ power_loss_is_over_after_a_sweep(void **state)
     sx_cache_sweep(e->cache, NULL);
     assert_int_equal(fake_tree_row(e->tree, 1)->cached, 2);
     assert_int_equal(fake_tree_row(e->tree, 2)->cached, 0);
-    assert_int_equal(sx_cache_used(e->cache), env_disk_use(e));
+    assert_true(env_used_is_right(e));
     g_autofree char *mark = g_build_filename(e->dir, "cache", "recovering", NULL);
     assert_int_not_equal(access(mark, F_OK), 0);
     check_after_loss(e, true);

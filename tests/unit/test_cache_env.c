@@ -223,6 +223,13 @@ env_disk_use(Env *e)
     return blocks;
 }
 
+bool
+env_used_is_right(Env *e)
+{
+    gint64 used = sx_cache_used(e->cache), disk = env_disk_use(e);
+    return ABS(used - disk) <= 8 * 4096;
+}
+
 guint8
 remote_byte(gint64 ino, gint64 cver, gint64 off)
 {

@@ -38,6 +38,7 @@ void env_fault(Env *env, unsigned calls, int nth, FaultKind kind, int err);
 bool env_fault_hit(Env *env);         /* was it reached? Ends it */
 SxContent *env_open(Env *env, gint64 ino);
 char *env_path(Env *env, gint64 ino, gint64 cver, bool map);
+bool env_used_is_right(Env *env);     /* sx_cache_used against the disk, but for an extent block that the file system took since */
 gint64 env_disk_use(Env *env);        /* st_blocks of all contents, maps left out */
 /* The byte that the remote has at off of (ino, cver). */
 guint8 remote_byte(gint64 ino, gint64 cver, gint64 off);

@@ -509,7 +509,7 @@ model_end(Model *m, bool exact)
         restart(m, round == 0);
     }
     sx_cache_sweep(m->env->cache, NULL);
-    if (sx_cache_used(m->env->cache) != env_disk_use(m->env))
+    if (!env_used_is_right(m->env))
         fail_at(m, "%ld bytes are said to be used, it is %ld", (long)sx_cache_used(m->env->cache), (long)env_disk_use(m->env));
     for (int i = 0; i < N_FILES; i++) {
         if (row_of(m, &m->files[i])->dirty)
