@@ -4,6 +4,7 @@
 
 #include "providers/mem/mem.h"
 
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,10 +15,14 @@ typedef struct Maker {
     const char *url_key;   /* which of its addresses */
     const char *options;   /* more of them */
     bool utf8_only, no_dots; /* as in SxTarget */
+    bool filtered;         /* through the fault filter with a plan that does nothing: a filter must change nothing by itself */
 } Maker;
 
 static const Maker makers[] = {
     {"mem", &sx_provider_mem, NULL, NULL, "resumable = yes\n", false},
+    {"mem-filtered", &sx_provider_mem, NULL, NULL, "resumable = yes\n", .filtered = true},
+    {"local", &sx_provider_local, NULL, NULL, "", false},
+    {"local-filtered", &sx_provider_local, NULL, NULL, "ids = yes\n", .filtered = true},
     {"apache-basic", &sx_provider_webdav, "apache", "url", "", false},
     {"apache-digest", &sx_provider_webdav, "apache", "url_digest", "", false},
     {"apache-tls", &sx_provider_webdav, "apache", "url_tls", "", false},
@@ -44,6 +49,32 @@ server(const char *kind)
     return s == &missing ? NULL : s;
 }
 
+static char *folders; /* where the local providers keep their files; removed at the end */
+
+static int
+remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+    return remove(path);
+}
+
+static const char *
+folder(const Maker *m)
+{
+    if (folders == NULL)
+        folders = g_dir_make_tmp("sx-conformance-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(folders, m->name, NULL);
+    return g_intern_string(path);
+}
+
+static SxProvider *
+filter(SxProvider *inner)
+{
+    static SxFaultPlan nothing;
+    SxProvider *p = sx_fault_wrap(inner, &nothing);
+    sx_provider_unref(inner);
+    return p;
+}
+
 static SxProvider *
 make(const Maker *m, SxTarget *t)
 {
@@ -60,11 +91,15 @@ make(const Maker *m, SxTarget *t)
             g_string_append_printf(options, "ca-file = %s\n", sx_test_server_get(s, "ca"));
         t->root = strcmp(m->server, "nextcloud") == 0 ? NULL : sx_test_server_get(s, "root");
     }
+    if (m->type == &sx_provider_local) {
+        t->root = folder(m);
+        g_string_append_printf(options, "path = %s\n", t->root);
+    }
     g_autoptr(GError) error = NULL;
     SxProvider *p = sx_provider_open_text(m->type, m->name, options->str, sx_sys_default(), sx_clock_default(), &error);
     if (p == NULL)
         fail_msg("%s: %s", m->name, error->message);
-    return p;
+    return m->filtered ? filter(p) : p;
 }
 
 typedef struct Case {
@@ -117,6 +152,9 @@ main(int argc, char **argv)
     int failed = _cmocka_run_group_tests("conformance", (const struct CMUnitTest *)(void *)tests->data, tests->len, NULL, NULL);
     for (gsize i = 0; i < G_N_ELEMENTS(makers); i++)
         sx_provider_unref(targets[i].p);
+    if (folders != NULL)
+        nftw(folders, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    g_free(folders);
     for (guint i = 0; i < tests->len; i++) {
         g_free((char *)g_array_index(tests, struct CMUnitTest, i).name);
         g_free(g_array_index(tests, struct CMUnitTest, i).initial_state);
