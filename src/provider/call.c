@@ -103,8 +103,9 @@ finish(SxProvider *p, SxCall call, const char *path, bool ok, GError *why, GErro
         p->stats.errors++;
     note_online(p, why);
     g_mutex_unlock(&p->lock);
-    sx_debug("%s: %s %s%s%s", p->label, sx_call_name(call), path != NULL ? path : "", ok ? "" : ": ",
-             ok ? "" : why->message);
+    if (p->inner == NULL) /* a filter's call is logged by what it wraps */
+        sx_debug("%s: %s %s%s%s", p->label, sx_call_name(call), path != NULL ? path : "", ok ? "" : ": ",
+                 ok ? "" : why->message);
     if (!ok)
         g_propagate_error(error, why);
     return ok;
@@ -319,8 +320,9 @@ sx_provider_list(SxProvider *p, const char *path, SxListFn fn, void *data, GCanc
         return false;
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     ListFilter f = {.p = p, .path = path, .fn = fn, .data = data, .seen = seen};
+    bool checked = p->inner != NULL; /* by the instance that is wrapped */
     GError *why = NULL;
-    bool ok = p->type->list(p->self, path, filter_entry, &f, cancel, &why);
+    bool ok = p->type->list(p->self, path, checked ? fn : filter_entry, checked ? data : &f, cancel, &why);
     return finish(p, SX_CALL_LIST, path, ok, why, error);
 }
 
