@@ -709,6 +709,13 @@ each_fault_is_what_it_says(void **state)
     g_autofree char *back = names(p, "", NULL);
     assert_string_equal(back, fresh);
 
+    plan.max_delay_ms = 30;
+    gint64 began = g_get_monotonic_time();
+    for (int i = 0; i < 10; i++) { /* the same ten delays in each run, 150 ms in the mean */
+        g_autofree char *slow = names(p, "", NULL);
+        assert_non_null(slow);
+    }
+    assert_true(g_get_monotonic_time() - began > 20000);
     plan.max_delay_ms = 60000; /* a wait that only cancelling ends: the test would time out otherwise */
     g_autoptr(GCancellable) cancel = g_cancellable_new();
     g_cancellable_cancel(cancel);

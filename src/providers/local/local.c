@@ -23,6 +23,13 @@ static const SxOption options[] = {
     {0},
 };
 
+static void
+mine_free(gpointer data)
+{
+    g_free(((LocalMine *)data)->state);
+    g_free(data);
+}
+
 static void *
 local_open(const SxProviderEnv *env, GError **error)
 {
@@ -35,6 +42,7 @@ local_open(const SxProviderEnv *env, GError **error)
     l->ids = sx_section_bool(env->section, "ids");
     l->read_only = sx_section_bool(env->section, "read-only");
     l->root = -1;
+    l->mine = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, mine_free);
     g_mutex_init(&l->lock);
     g_autoptr(GError) why = NULL;
     l->watch = sx_watch_new(&why);
@@ -50,6 +58,7 @@ local_close(void *self)
     sx_watch_free(l->watch);
     if (l->root >= 0)
         l->sys->close(l->sys, l->root);
+    g_hash_table_unref(l->mine);
     g_mutex_clear(&l->lock);
     g_free(l);
 }
@@ -431,9 +440,56 @@ local_quota(void *self, SxQuota *ret, GCancellable *cancel, GError **error)
 /* ---- changes made beside the mount ---- */
 
 typedef struct Changes {
+    Local *l;
     SxChangedFn fn;
     void *data;
 } Changes;
+
+static char *
+state_of(const struct stat *st)
+{
+    if (st == NULL)
+        return g_strdup("absent");
+    if (S_ISDIR(st->st_mode)) /* its times tell of what is below it */
+        return g_strdup_printf("%llx %o", (unsigned long long)st->st_ino, st->st_mode);
+    g_autofree char *version = sx_local_version(st);
+    return g_strdup_printf("%s %o", version, st->st_mode);
+}
+
+void
+sx_local_mine(Local *l, const char *path, const struct stat *st)
+{
+    LocalMine *m = g_new(LocalMine, 1);
+    *m = (LocalMine){.until_ms = sx_clock_mono_ms(l->clock) + LOCAL_MINE_MS, .state = state_of(st)};
+    g_mutex_lock(&l->lock);
+    if (g_hash_table_size(l->mine) >= LOCAL_MINE_MAX) /* then some of ours are told: a listing too many, no harm */
+        g_hash_table_remove_all(l->mine);
+    g_hash_table_replace(l->mine, g_strdup(path), m);
+    g_mutex_unlock(&l->lock);
+}
+
+static bool
+is_mine(Local *l, const char *path)
+{
+    g_mutex_lock(&l->lock);
+    const LocalMine *m = g_hash_table_lookup(l->mine, path);
+    g_autofree char *left = m != NULL && m->until_ms > sx_clock_mono_ms(l->clock) ? g_strdup(m->state) : NULL;
+    g_mutex_unlock(&l->lock);
+    if (left == NULL)
+        return false;
+    struct stat st;
+    g_auto(SxFd) dir = sx_local_parent(l, path, O_PATH);
+    int r = dir < 0 ? dir : fstatat(dir, sx_path_basename(path), &st, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : -errno;
+    if (r != 0 && r != -ENOENT)
+        return false;
+    g_autofree char *now = state_of(r == 0 ? &st : NULL);
+    if (strcmp(now, left) == 0)
+        return true;
+    g_mutex_lock(&l->lock);
+    g_hash_table_remove(l->mine, path);
+    g_mutex_unlock(&l->lock);
+    return false;
+}
 
 static void
 changed(void *data, SxWatchWhat what, const char *dir, const char *name)
@@ -446,7 +502,8 @@ changed(void *data, SxWatchWhat what, const char *dir, const char *name)
     if (name != NULL && g_str_has_prefix(name, SX_TMP_PREFIX))
         return;
     g_autofree char *path = sx_path_join(dir, name != NULL ? name : "");
-    c->fn(c->data, path, what == SX_WATCH_GONE);
+    if (what == SX_WATCH_GONE || !is_mine(c->l, path))
+        c->fn(c->data, path, what == SX_WATCH_GONE);
 }
 
 static void
@@ -462,7 +519,7 @@ static bool
 local_watch(void *self, SxChangedFn fn, void *data, GCancellable *cancel, GError **error)
 {
     Local *l = self;
-    Changes c = {.fn = fn, .data = data};
+    Changes c = {.l = l, .fn = fn, .data = data};
     local_watch_dir(l, "");
     return sx_watch_run(l->watch, changed, &c, cancel, error);
 }

@@ -9,7 +9,14 @@
 
 #define LOCAL_BUFFER (256 * 1024)
 #define LOCAL_TMP_AGE_NS (24 * 3600 * G_GINT64_CONSTANT(1000000000))
+#define LOCAL_MINE_MAX 4096
+#define LOCAL_MINE_MS 2000 /* by then the watcher has asked; not longer, so that an old state says nothing about a new change */
 #define LOCAL_TMP_MAX 160 /* bytes of one of our temporary names */
+
+typedef struct LocalMine {
+    gint64 until_ms; /* monotonic */
+    char *state;
+} LocalMine;
 
 typedef struct Local {
     const SxProviderEnv *env;
@@ -21,6 +28,7 @@ typedef struct Local {
     SxWatch *watch;   /* NULL: no inotify to be had */
     GMutex lock;
     int root;         /* O_PATH; set once by probe and from then on only replaced by dup3(); guarded by lock until set */
+    GHashTable *mine; /* path -> LocalMine: how we left it; at most LOCAL_MINE_MAX; guarded by lock */
 } Local;
 
 /* A call that a signal may interrupt. */
@@ -45,6 +53,10 @@ char *sx_local_version(const struct stat *st);
 SxRemote *sx_local_remote(Local *l, int dir, const char *name, const struct stat *st);
 /* 0, -ESTALE when the object is not what cond expects, -EEXIST for ABSENT. st NULL: nothing is there. */
 int sx_local_check(const struct stat *st, const SxCond *cond);
+
+/* Remembers how we leave an object (st NULL: absent), before others can see it, so that the watcher does not tell our own
+ * changes. What is found in any other state was changed by somebody else. */
+void sx_local_mine(Local *l, const char *path, const struct stat *st);
 
 /* write.c */
 bool sx_local_write(void *self, const char *path, const SxUpload *up, SxRemote **ret, GCancellable *cancel, GError **error);

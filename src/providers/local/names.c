@@ -8,15 +8,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Tells what is now at dir/name; a success of the call that made it is kept even when this fails. */
+/* Tells what is now at path; a success of the call that made it is kept even when this fails. */
 static void
-tell(Local *l, int dir, const char *name, SxKind kind, SxRemote **ret)
+tell(Local *l, int dir, const char *path, SxKind kind, SxRemote **ret)
 {
     struct stat st;
-    if (RETRY(l->sys->fstatat(l->sys, dir, name, &st, AT_SYMLINK_NOFOLLOW)) == 0)
+    const char *name = sx_path_basename(path);
+    if (RETRY(l->sys->fstatat(l->sys, dir, name, &st, AT_SYMLINK_NOFOLLOW)) == 0) {
+        sx_local_mine(l, path, &st);
         *ret = sx_local_remote(l, dir, name, &st);
-    else
+    } else {
         *ret = sx_remote_new(name, kind);
+    }
 }
 
 bool
@@ -29,7 +32,7 @@ sx_local_mkdir(void *self, const char *path, SxRemote **ret, GCancellable *cance
         return sx_local_fail(error, -dir, path);
     if (RETRY(l->sys->mkdirat(l->sys, dir, name, 0777)) != 0)
         return sx_local_fail(error, errno, path);
-    tell(l, dir, name, SX_KIND_DIR, ret);
+    tell(l, dir, path, SX_KIND_DIR, ret);
     return true;
 }
 
@@ -43,7 +46,7 @@ sx_local_symlink(void *self, const char *path, const char *target, SxRemote **re
         return sx_local_fail(error, -dir, path);
     if (symlinkat(target, dir, name) != 0)
         return sx_local_fail(error, errno, path);
-    tell(l, dir, name, SX_KIND_SYMLINK, ret);
+    tell(l, dir, path, SX_KIND_SYMLINK, ret);
     return true;
 }
 
@@ -85,6 +88,8 @@ sx_local_move(void *self, const char *from, const char *to, SxKind kind, GCancel
     g_auto(SxFd) to_dir = sx_local_parent(l, to, O_PATH);
     if (to_dir < 0)
         return sx_local_fail(error, -to_dir, to);
+    sx_local_mine(l, from, NULL);
+    sx_local_mine(l, to, &st);
     r = sx_local_rename_noreplace(l, from_dir, sx_path_basename(from), to_dir, sx_path_basename(to));
     return r == 0 || sx_local_fail(error, -r, r == -EEXIST ? to : from);
 }
@@ -140,6 +145,8 @@ sx_local_remove(void *self, const char *path, SxKind kind, const SxCond *cond, G
     if (RETRY(l->sys->fstatat(l->sys, dir, name, &st, AT_SYMLINK_NOFOLLOW)) != 0)
         return sx_local_fail(error, errno, path);
     int r = wrong_kind(&st, kind);
+    if (r == 0)
+        sx_local_mine(l, path, NULL);
     if (r == 0 && S_ISDIR(st.st_mode))
         r = remove_dir(l, dir, name);
     else if (r == 0 && cond->kind == SX_IF_VERSION) {
@@ -191,7 +198,9 @@ sx_local_set_attr(void *self, const char *path, gint64 mtime_ns, int mode, SxRem
             return sx_local_fail(error, errno, path);
     }
     struct stat st;
-    if (RETRY(l->sys->fstatat(l->sys, dir, name, &st, AT_SYMLINK_NOFOLLOW)) == 0)
+    if (RETRY(l->sys->fstatat(l->sys, dir, name, &st, AT_SYMLINK_NOFOLLOW)) == 0) {
+        sx_local_mine(l, path, &st);
         *ret = sx_local_remote(l, dir, name, &st);
+    }
     return true;
 }

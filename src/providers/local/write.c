@@ -324,8 +324,10 @@ sx_local_write(void *self, const char *path, const SxUpload *up, SxRemote **ret,
     int r = there == -ENOENT && f.dir >= 0 ? 0 : there;
     if (r == 0)
         r = complete(&f, there == 0 ? &target : NULL);
-    if (r == 0)
+    if (r == 0) {
+        sx_local_mine(l, path, &f.st);
         r = publish(&f, name);
+    }
     clean_up(&f);
     if (r != 0)
         return sx_local_fail(error, -r, path);
