@@ -2,6 +2,7 @@
 if HAVE_CMOCKA
 unit_tests = \
 	tests/unit/test_local \
+	tests/unit/test_local_crash \
 	tests/unit/test_watch \
 	tests/unit/test_tree \
 	tests/unit/test_tree_fault \
@@ -67,7 +68,10 @@ tests_unit_test_http_SOURCES = tests/unit/test_http.c src/cli/client.c
 tests_unit_test_http_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_watch_SOURCES = tests/unit/test_watch.c
 tests_unit_test_watch_LDADD = $(SX_TEST_LIBS)
-tests_unit_test_local_SOURCES = tests/unit/test_local.c
+local_fixture = tests/unit/local_fixture.c tests/unit/local_fixture.h
+tests_unit_test_local_crash_SOURCES = tests/unit/test_local_crash.c $(local_fixture)
+tests_unit_test_local_crash_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_local_SOURCES = tests/unit/test_local.c $(local_fixture)
 tests_unit_test_local_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_db_SOURCES = tests/unit/test_db.c
 tests_unit_test_db_LDADD = $(SX_TEST_LIBS)
