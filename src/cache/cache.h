@@ -64,7 +64,8 @@ gint64 sx_content_mtime_ns(SxContent *c);  /* of the last write through here; SX
 gint64 sx_content_disk_mtime_ns(SxContent *c); /* the cache file's own, for sx_tree_unfinished at start; SX_TIME_UNKNOWN: no file */
 gint64 sx_content_present_bytes(SxContent *c);
 bool sx_content_complete(SxContent *c);
-/* The first missing range that overlaps [off, off+len), block-aligned, clipped to the size. false: all present. */
+/* The first missing range of the blocks that [off, off+len) touches, block-aligned, clipped to the size and to the end of the
+ * remote's bytes (a file made longer here has zeros behind them). false: all present. */
 bool sx_content_missing(SxContent *c, gint64 off, gint64 len, gint64 *ret_off, gint64 *ret_len);
 
 /* Reading: present bytes only (the caller has made them present: transfer's sx_transfer_fetch). count or -errno; 0 at or after
@@ -88,7 +89,7 @@ void sx_content_release(SxHold *hold);
  *   sx_content_write(): bumps the write epoch before the first byte, writes, marks the blocks present. -ENODATA: prepare again
  *        (the content was replaced meanwhile); -ESTALE: follow the tree again; -ENOSPC: as for prepare.
  * What prepare must be asked for the other changes: truncate to S: (S, 0). PUNCH and ZERO: (off, len).
- * Allocation that makes the file longer: (off + len, 0). Each returns -ENODATA otherwise. */
+ * Otherwise they return -ENODATA. Allocation needs nothing. */
 void sx_content_writers(SxContent *c, int delta);
 int sx_content_n_writers(SxContent *c);
 int sx_content_prepare(SxContent *c, gint64 off, gint64 len, gint64 *ret_off, gint64 *ret_len);

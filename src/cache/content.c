@@ -357,7 +357,7 @@ bool
 sx_content_missing(SxContent *c, gint64 off, gint64 len, gint64 *ret_off, gint64 *ret_len)
 {
     SxVersion *v = sx_content_enter(c);
-    gint64 size = MIN(sx_load(&v->size), v->map.remote_size);
+    gint64 size = sx_load(&v->size);
     bool missing = false;
     if (!sx_load(&v->complete) && off < size && len > 0) {
         gint64 end = len > size - off ? size : off + len;
@@ -366,7 +366,7 @@ sx_content_missing(SxContent *c, gint64 off, gint64 len, gint64 *ret_off, gint64
         missing = first < limit;
         if (missing) {
             *ret_off = first * SX_BLOCK;
-            *ret_len = MIN(sx_extents_next(&v->map, first, true, limit) * SX_BLOCK, size) - *ret_off;
+            *ret_len = MIN(sx_extents_next(&v->map, first, true, limit) * SX_BLOCK, MIN(size, v->map.remote_size)) - *ret_off;
         }
     }
     sx_content_leave(v);

@@ -403,10 +403,7 @@ apply_locked(SxContent *c, SxVersion *v, const Change *ch)
 {
     gint64 size = sx_load(&v->size), end = ch->off + ch->len;
     bool zeroes = (ch->mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)) != 0;
-    bool changes = !ch->space || zeroes || end > size;
-    if ((ch->mode & FALLOC_FL_KEEP_SIZE) != 0)
-        end = MIN(end, MAX(size, ch->off));
-    gint64 block = !changes ? -1 : sx_extents_needed(&v->map, size, ch->space && !zeroes ? end : ch->off, end);
+    gint64 block = !ch->space || zeroes ? sx_extents_needed(&v->map, size, ch->off, end) : -1;
     if (sx_load(&c->version) != v || block >= 0)
         return -ENODATA;
     int rc = sx_content_materialise(c, v);

@@ -102,36 +102,33 @@ sx_extents_has_range(const SxExtents *e, gint64 off, gint64 end)
     return sx_extents_next(e, off / SX_BLOCK, false, limit) == limit;
 }
 
-/* Does [off, end) leave something of an absent block as it was on the remote? */
+/* Does a write of [off, end), which touches the block, leave something of it as it was? */
 static bool
 cuts(const SxExtents *e, gint64 size, gint64 block, gint64 off, gint64 end)
 {
     gint64 start = block * SX_BLOCK;
-    return start < size && !sx_extents_has(e, block) && (off > start || end < MIN(start + SX_BLOCK, size));
+    return !sx_extents_has(e, block) && (off > start || end < MIN(start + SX_BLOCK, size));
 }
 
+/* Growing by a cut or a far write needs nothing: remote_size says how far the bytes of an absent last block go. */
 gint64
 sx_extents_needed(const SxExtents *e, gint64 size, gint64 off, gint64 end)
 {
     if (__atomic_load_n(&e->n_absent, __ATOMIC_SEQ_CST) == 0)
         return -1;
-    /* Growing: the remote's bytes must not end in the middle of an absent block, or fill would not know how many there are. */
-    if (end > size && size % SX_BLOCK != 0 && cuts(e, size, size / SX_BLOCK, end > off ? off : end, end))
-        return size / SX_BLOCK;
-    if (off % SX_BLOCK != 0 && off < size && cuts(e, size, off / SX_BLOCK, off, end))
+    if (end == off)
+        return off % SX_BLOCK != 0 && off < size && !sx_extents_has(e, off / SX_BLOCK) ? off / SX_BLOCK : -1;
+    if (cuts(e, size, off / SX_BLOCK, off, end))
         return off / SX_BLOCK;
-    if (end > off && end <= size && cuts(e, size, (end - 1) / SX_BLOCK, off, end))
-        return (end - 1) / SX_BLOCK;
-    return -1;
+    return cuts(e, size, (end - 1) / SX_BLOCK, off, end) ? (end - 1) / SX_BLOCK : -1;
 }
 
 gint64
 sx_extents_absent_bytes(const SxExtents *e, gint64 size)
 {
-    gint64 n = __atomic_load_n(&e->n_absent, __ATOMIC_SEQ_CST);
-    gint64 bytes = n * SX_BLOCK;
-    if (n > 0 && size % SX_BLOCK != 0 && !sx_extents_has(e, size / SX_BLOCK))
-        bytes -= SX_BLOCK - size % SX_BLOCK;
+    gint64 bytes = __atomic_load_n(&e->n_absent, __ATOMIC_SEQ_CST) * SX_BLOCK;
+    if (e->n_blocks > 0 && !sx_extents_has(e, e->n_blocks - 1))
+        bytes -= e->n_blocks * SX_BLOCK - e->remote_size;
     return CLAMP(bytes, 0, size);
 }
 

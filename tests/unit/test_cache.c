@@ -117,8 +117,8 @@ prepare_names_what_a_write_cuts(void **state)
     } cases[] = {
         {0, B, -1, 0},           {0, 3 * B + 50, -1, 0},     {B, 2 * B, -1, 0},      {3 * B, 50, -1, 0},    {3 * B, 500, -1, 0},
         {1, 10, 0, B},           {0, B - 1, 0, B},           {B - 1, B + 1, 0, B},   {B, B + 1, 2 * B, B},  {3 * B, 49, 3 * B, 50},
-        {4 * B, 1, 3 * B, 50},   {3 * B + 50, 1, 3 * B, 50}, {2 * B, 0, -1, 0},      {2 * B + 1, 0, 2 * B, B},
-        {3 * B + 50, 0, -1, 0},  {3 * B + 51, 0, 3 * B, 50}, {3 * B, 0, -1, 0},      {0, 0, -1, 0},
+        {4 * B, 1, -1, 0},       {3 * B + 50, 1, 3 * B, 50}, {2 * B, 0, -1, 0},      {2 * B + 1, 0, 2 * B, B},
+        {3 * B + 50, 0, -1, 0},  {3 * B + 51, 0, -1, 0},    {3 * B, 0, -1, 0},      {0, 0, -1, 0},
     };
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         int rc = sx_content_prepare(c, cases[i].off, cases[i].len, &off, &len);
@@ -130,13 +130,22 @@ prepare_names_what_a_write_cuts(void **state)
         }
     }
     assert_int_equal(sx_content_truncate(c, B + 1), -ENODATA);
-    assert_int_equal(sx_content_truncate(c, 4 * B), -ENODATA);
-    assert_int_equal(sx_content_fallocate(c, 0, 0, 4 * B), -ENODATA);
     assert_int_equal(sx_content_fallocate(c, 3, 5, B), -ENODATA);
     assert_int_equal(sx_content_size(c), size);
+    /* Longer, with an absent end: what the remote lacks is zeros, and nobody asks it for more than it has. */
+    guint8 buf[64], zeros[64] = {0};
+    assert_int_equal(sx_content_fallocate(c, 0, 0, 4 * B), 0);
+    assert_int_equal(sx_content_truncate(c, 5 * B), 0);
+    assert_int_equal(sx_content_present_bytes(c), 5 * B - size);
+    assert_true(sx_content_missing(c, 3 * B, 2 * B, &off, &len));
+    assert_int_equal(off, 3 * B);
+    assert_int_equal(len, 50);
+    assert_int_equal(fetch(c, 3 * B, B), 0);
+    assert_remote(c, 3 * B, 50);
+    assert_int_equal(sx_content_read(c, 3 * B + 50, buf, 64), 64);
+    assert_memory_equal(buf, zeros, 64);
     assert_int_equal(sx_content_truncate(c, B), 0);
     assert_int_equal(sx_content_truncate(c, 5 * B), 0);
-    guint8 buf[64], zeros[64] = {0};
     assert_int_equal(sx_content_read(c, 2 * B, buf, 64), 64); /* zeros that are there */
     assert_memory_equal(buf, zeros, 64);
     assert_int_equal(sx_content_read(c, 0, buf, 64), -ENODATA);

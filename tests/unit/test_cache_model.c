@@ -254,7 +254,7 @@ op_fallocate(Model *m, File *f)
         resize(after, off + len);
     for (gint64 i = off; zero && i < MIN(off + len, after->len); i++)
         after->data[i] = 0;
-    int rc = zero ? prepare(m, f, off, len) : off + len > f->local->len ? prepare(m, f, off + len, 0) : 0;
+    int rc = zero ? prepare(m, f, off, len) : 0;
     if (rc == 0)
         rc = sx_content_fallocate(f->c, mode, off, len);
     if (rc != 0) {
