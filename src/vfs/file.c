@@ -31,6 +31,9 @@ announce(SxVfs *v, SxNode *n, SxContent *content)
         return 0;
     SxAttr attr;
     int r = sx_tree_write_begin(v->tree, n->ino, &attr);
+    /* A new remote version may be in the tree and not yet in this object: bytes written into the old one would go with it. */
+    if (r == 0)
+        r = sx_content_follow(content, &attr);
     if (r < 0)
         return r;
     sx_content_set_announced(content);
@@ -94,16 +97,20 @@ commit(SxVfs *v, SxNode *n, bool last)
     return 0;
 }
 
-/* The bytes around a change that must be there first, since a block is either present or absent as a whole. */
+/* The bytes around a change that must be there first, since a block is either present or absent as a whole. Waits for room in
+ * the cache while there is hope for some. */
 static int
 prepare(SxVfs *v, SxCaller *c, SxContent *content, SxReader *reader, gint64 off, gint64 len)
 {
     for (;;) {
         gint64 miss_off, miss_len;
         int r = sx_content_prepare(content, off, len, &miss_off, &miss_len);
-        if (r <= 0)
+        if (r == 1)
+            r = sx_transfer_fetch(v->transfer, content, reader, miss_off, miss_len, c->cancel(c));
+        else if (r == -ENOSPC)
+            r = sx_cache_reserve(v->cache, len, c->cancel(c));
+        else
             return r;
-        r = sx_transfer_fetch(v->transfer, content, reader, miss_off, miss_len, c->cancel(c));
         if (r < 0)
             return r;
     }
@@ -343,13 +350,18 @@ change(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, const void *buf, int fd, gs
     if (f->node == NULL)
         return -EBADF;
     int r = sx_node_content(v, f->node, &content);
-    if (r == 0)
-        r = prepare(v, c, content, f->reader, off, (gint64)n);
-    if (r == 0)
-        r = change_begin(v, f->node, content);
     if (r < 0)
         return r;
-    gssize done = buf != NULL ? sx_content_write(content, off, buf, n) : sx_content_write_fd(content, off, fd, n);
+    gssize done = -ENODATA;
+    /* ENODATA and ESTALE: the content was replaced between two of these steps; nothing was taken from fd. */
+    for (int i = 0; i < SX_MAX_WAIT_RETRIES && (done == -ENODATA || done == -ESTALE); i++) {
+        r = prepare(v, c, content, f->reader, off, (gint64)n);
+        if (r == 0)
+            r = change_begin(v, f->node, content);
+        if (r < 0)
+            return r;
+        done = buf != NULL ? sx_content_write(content, off, buf, n) : sx_content_write_fd(content, off, fd, n);
+    }
     r = change_end(v, c, f->node, content);
     return done >= 0 && r < 0 ? r : done;
 }

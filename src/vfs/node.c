@@ -60,6 +60,17 @@ sx_node_peek(SxVfs *v, gint64 ino)
     return n;
 }
 
+/* The cache file goes as well, unless an upload still reads it. */
+static void
+drop_orphan(SxVfs *v, gint64 ino)
+{
+    gint64 cver;
+    bool known = sx_tree_cver(v->tree, ino, &cver);
+    sx_tree_drop_orphan(v->tree, ino);
+    if (known)
+        sx_cache_discard(v->cache, ino, cver);
+}
+
 void
 sx_node_put(SxVfs *v, SxNode *n)
 {
@@ -80,7 +91,7 @@ sx_node_put(SxVfs *v, SxNode *n)
         g_free(open);
     }
     if (drop)
-        sx_tree_drop_orphan(v->tree, ino);
+        drop_orphan(v, ino);
 }
 
 int
@@ -113,7 +124,7 @@ sx_node_orphaned(SxVfs *v, gint64 ino)
         n->orphan = true;
     g_mutex_unlock(&v->lock);
     if (n == NULL)
-        sx_tree_drop_orphan(v->tree, ino);
+        drop_orphan(v, ino);
 }
 
 void
@@ -229,7 +240,7 @@ sx_vfs_forget(SxVfs *v, gint64 ino, guint64 n)
     }
     g_mutex_unlock(&v->lock);
     if (drop)
-        sx_tree_drop_orphan(v->tree, ino);
+        drop_orphan(v, ino);
 }
 
 bool

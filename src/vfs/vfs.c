@@ -337,6 +337,8 @@ sx_vfs_create(SxVfs *v, SxCaller *c, gint64 parent, const char *name, int flags,
     int r = make(v, c, parent, name, SX_KIND_FILE, mode, 0, NULL, ret);
     if (r < 0)
         return r;
+    /* Empty whatever a power loss left under its number; open while sx_vfs_open looks for it. */
+    g_autoptr(SxContent) fresh = sx_content_create(v->cache, ret, NULL);
     bool keep;
     r = sx_vfs_open(v, c, ret->ino, flags & ~(O_CREAT | O_EXCL | O_TRUNC), ret_file, &keep);
     if (r < 0) { /* no content, no file: a full disk must not leave an empty one behind */
