@@ -404,6 +404,8 @@ sx_transfer_tell(SxTransfer *t, SxChanges *changes)
             g_autoptr(SxContent) content = sx_cache_peek(t->cache, c->ino);
             if (content != NULL)
                 sx_content_replace(content, c->cver, c->size);
+            else
+                sx_cache_discard(t->cache, c->ino, c->cver - 1);
             if (n->inval_inode != NULL)
                 n->inval_inode(n->data, c->ino, true);
             break;
