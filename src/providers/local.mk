@@ -1,6 +1,6 @@
 libsyncox_a_SOURCES += \
-	src/providers/local/local.c src/providers/local/names.c src/providers/local/temp.c src/providers/local/write.c \
-	src/providers/local/local.h src/providers/local/local_i.h \
+	src/providers/local/fs.c src/providers/local/local.c src/providers/local/names.c src/providers/local/temp.c \
+	src/providers/local/write.c src/providers/local/local_i.h \
 	src/providers/mem/mem.c src/providers/mem/store.c src/providers/mem/mem.h src/providers/mem/store_i.h
 libsyncox_a_SOURCES += \
 	src/providers/webdav/change.c src/providers/webdav/chunks.c src/providers/webdav/find.c \

@@ -1,7 +1,7 @@
 /* A folder for the local provider, a table of system calls that can fail, and what tests do with both. */
 #pragma once
 
-#include "providers/local/local.h"
+#include "provider/provider.h"
 
 #include <stdio.h>
 #include <sys/stat.h>

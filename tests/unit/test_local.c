@@ -2,6 +2,7 @@
 #include "local_fixture.h"
 
 #include "base/log.h"
+#include "providers/local/local_i.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -388,20 +389,19 @@ changes_beside_the_mount_are_told(void **state)
 }
 
 static void
-a_folder_in_its_own_mount_is_found_out(void **state)
+a_stick_says_what_it_cannot_hold(void **state)
 {
-    g_autofree char *mount = g_build_filename(sx_t_top, "mnt", NULL), *inside = g_build_filename(mount, "x/y", NULL);
-    g_autofree char *beside = g_build_filename(sx_t_top, "mnt2", NULL), *link = g_build_filename(sx_t_top, "link", NULL);
-    assert_int_equal(mkdir(mount, 0700), 0);
-    assert_int_equal(symlink(mount, link), 0);
-    g_autofree char *by_link = g_build_filename(link, "z", NULL), *dots = g_build_filename(beside, "../mnt/a", NULL);
-    assert_true(sx_local_clashes(inside, mount));
-    assert_true(sx_local_clashes(mount, mount));
-    assert_true(sx_local_clashes(sx_t_top, mount)); /* it would show itself in itself */
-    assert_true(sx_local_clashes(by_link, mount));
-    assert_true(sx_local_clashes(dots, mount));
-    assert_true(sx_local_clashes("/", mount));
-    assert_false(sx_local_clashes(beside, mount));
+    SxCaps caps = sx_provider_local.caps;
+    sx_local_limits(0xef53, &caps); /* ext4 */
+    assert_memory_equal(&caps, &sx_provider_local.caps, sizeof caps);
+    sx_local_limits(0x4d44, &caps); /* vfat */
+    assert_int_equal(caps.mtime_precision_ns, 2000000000);
+    assert_int_equal(caps.max_file_size, 0xffffffff);
+    assert_false(caps.symlinks || caps.set_mode);
+    assert_true(caps.case_insensitive);
+    assert_non_null(strpbrk("a:b", caps.forbidden));
+    assert_non_null(strpbrk("line\nbreak", caps.forbidden));
+    assert_null(strpbrk("a name.txt", caps.forbidden));
 }
 
 int
@@ -418,7 +418,7 @@ main(void)
         T(a_descriptor_is_copied_by_the_kernel_and_stays_sparse),
         T(ids_follow_a_rename_and_tell_a_new_file),
         T(changes_beside_the_mount_are_told),
-        T(a_folder_in_its_own_mount_is_found_out),
+        T(a_stick_says_what_it_cannot_hold),
     };
     sx_log_set_level(SX_LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,6 +103,12 @@ a_file_system_without_the_renames_still_works(void **state)
     sx_t_assert_error(&e, SX_ERR_CHANGED);
     assert_true(sx_provider_move(p, "f", "g", SX_KIND_FILE, NULL, &e));
     sx_t_assert_content("g", "two");
+    assert_true(sx_provider_mkdir(p, "d", NULL, NULL, &e)); /* directories cannot be linked */
+    assert_true(sx_provider_move(p, "d", "e", SX_KIND_DIR, NULL, &e));
+    assert_false(sx_provider_move(p, "e", "g", SX_KIND_DIR, NULL, &e));
+    sx_t_assert_error(&e, SX_ERR_EXISTS);
+    assert_true(sx_provider_move(p, "e", "d", SX_KIND_DIR, NULL, &e));
+    assert_true(sx_provider_remove(p, "d", SX_KIND_DIR, NULL, NULL, &e));
     assert_true(sx_provider_probe(p, NULL, &e));
     SxCaps caps;
     sx_provider_caps(p, &caps);

@@ -175,6 +175,7 @@ local_probe(void *self, SxCaps *caps, GCancellable *cancel, GError **error)
         return sx_local_fail(error, -dir, l->path);
     if (!l->read_only)
         sx_local_sweep_dir(l, dir, LOCAL_TMP_AGE_NS);
+    sx_local_limits_of(dir, caps);
     caps->stable_ids = l->ids;
     caps->watch = l->watch != NULL;
     caps->conditional_write = !g_atomic_int_get(&l->no_exchange);
@@ -522,44 +523,6 @@ local_watch(void *self, SxChangedFn fn, void *data, GCancellable *cancel, GError
     Changes c = {.l = l, .fn = fn, .data = data};
     local_watch_dir(l, "");
     return sx_watch_run(l->watch, changed, &c, cancel, error);
-}
-
-/* ---- paths that would show themselves in themselves ---- */
-
-/* realpath() of the part that exists, the rest as it is written; `leave` components at the end are not touched. */
-static char *
-resolve(const char *path, int leave)
-{
-    g_autofree char *full = g_canonicalize_filename(path, NULL);
-    g_autoptr(GString) rest = g_string_new(NULL);
-    for (int i = 0; strcmp(full, "/") != 0; i++) {
-        char *real = i >= leave ? realpath(full, NULL) : NULL;
-        if (real != NULL) {
-            char *all = g_strconcat(strcmp(real, "/") != 0 ? real : "", rest->str, NULL);
-            free(real);
-            return all;
-        }
-        char *slash = strrchr(full, '/');
-        g_string_prepend(rest, slash);
-        if (slash == full)
-            break;
-        *slash = '\0';
-    }
-    return g_string_free(g_steal_pointer(&rest), FALSE);
-}
-
-static bool
-inside(const char *path, const char *folder)
-{
-    gsize n = strlen(folder);
-    return strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
-bool
-sx_local_clashes(const char *path, const char *mountpoint)
-{
-    g_autofree char *a = resolve(path, 0), *b = resolve(mountpoint, 1);
-    return inside(a, b) || inside(b, a);
 }
 
 const SxProviderType sx_provider_local = {

@@ -1,7 +1,7 @@
 /* What the files of the local provider share. */
 #pragma once
 
-#include "providers/local/local.h"
+#include "provider/provider.h"
 #include "watch/watch.h"
 
 #include <errno.h>
@@ -61,6 +61,10 @@ void sx_local_mine(Local *l, const char *path, const struct stat *st);
 /* write.c */
 bool sx_local_write(void *self, const char *path, const SxUpload *up, SxRemote **ret, GCancellable *cancel, GError **error);
 bool sx_local_copy(void *self, const char *from, const char *to, GCancellable *cancel, GError **error);
+
+/* fs.c: what the file system of a directory cannot hold; *caps is left alone for one that can everything. */
+void sx_local_limits(guint32 magic, SxCaps *caps);
+void sx_local_limits_of(int dir, SxCaps *caps);
 
 /* names.c */
 bool sx_local_mkdir(void *self, const char *path, SxRemote **ret, GCancellable *cancel, GError **error);

@@ -50,6 +50,19 @@ sx_local_symlink(void *self, const char *path, const char *target, SxRemote **re
     return true;
 }
 
+/* Neither RENAME_NOREPLACE nor links: look, then rename. A race remains, and the caps say so from now on. */
+static int
+rename_after_look(Local *l, int from_dir, const char *from, int to_dir, const char *to)
+{
+    struct stat st;
+    g_atomic_int_set(&l->no_exchange, 1);
+    if (RETRY(l->sys->fstatat(l->sys, to_dir, to, &st, AT_SYMLINK_NOFOLLOW)) == 0)
+        return -EEXIST;
+    if (errno != ENOENT)
+        return -errno;
+    return RETRY(l->sys->renameat2(l->sys, from_dir, from, to_dir, to, 0)) == 0 ? 0 : -errno;
+}
+
 int
 sx_local_rename_noreplace(Local *l, int from_dir, const char *from, int to_dir, const char *to)
 {
@@ -57,10 +70,12 @@ sx_local_rename_noreplace(Local *l, int from_dir, const char *from, int to_dir, 
         return 0;
     if (errno != EINVAL && errno != ENOSYS)
         return -errno;
-    /* A file system without it; link() does not replace either. Not for directories: EPERM, as it were. */
-    if (linkat(from_dir, from, to_dir, to, 0) != 0)
-        return errno == EPERM ? -EOPNOTSUPP : -errno;
-    return RETRY(l->sys->unlinkat(l->sys, from_dir, from, 0)) == 0 ? 0 : -errno;
+    /* A file system without it, or a directory into itself. link() does not replace either, but is for files only. */
+    if (linkat(from_dir, from, to_dir, to, 0) == 0)
+        return RETRY(l->sys->unlinkat(l->sys, from_dir, from, 0)) == 0 ? 0 : -errno;
+    if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS)
+        return rename_after_look(l, from_dir, from, to_dir, to);
+    return -errno;
 }
 
 static int

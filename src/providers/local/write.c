@@ -142,7 +142,8 @@ static int
 set_attributes(Filling *f, const struct stat *target)
 {
     int mode = f->up->mode >= 0 ? f->up->mode & 07777 : target != NULL ? (int)(target->st_mode & 07777) : -1;
-    if (mode >= 0 && fchmod(f->fd, (mode_t)mode) != 0)
+    /* The file is ours: EPERM means a file system that has no such modes, and the content matters more. */
+    if (mode >= 0 && fchmod(f->fd, (mode_t)mode) != 0 && errno != EPERM && errno != EOPNOTSUPP)
         return -errno;
     gint64 t = f->up->mtime_ns;
     if (t == SX_TIME_UNKNOWN)
