@@ -2,8 +2,10 @@
 
 #include <curl/curl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct SxClient {
     CURL *curl;
@@ -75,13 +77,21 @@ on_bytes(char *bytes, size_t one, size_t n, void *data)
     return n;
 }
 
+/* Like tail -f: who only waits for news would never write, and so never learn that nobody reads any more. */
+static bool
+nobody_reads(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return poll(&out, 1, 0) > 0 && (out.revents & POLLERR) != 0;
+}
+
 static int
 on_progress(void *data, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
 {
     SxClient *c = data;
     if (c->tick != NULL)
         c->tick(c->tick_data);
-    return 0;
+    return nobody_reads() ? 1 : 0;
 }
 
 static SxClient *
@@ -157,6 +167,7 @@ transport_failed(SxClient *c, CURLcode code, GError **error)
     case CURLE_COULDNT_CONNECT:
         set_remedy(c, "syncoxfs MOUNTPOINT mounts; syncox doctor finds out what is wrong");
         return sx_fail(error, SX_ERR_OFFLINE, "no mount is running (nobody answers on %s)", c->socket);
+    case CURLE_ABORTED_BY_CALLBACK: return sx_fail(error, SX_ERR_CANCELLED, "nobody reads the output any more");
     case CURLE_WRITE_ERROR: return sx_fail(error, SX_ERR_TOO_LARGE, "the answer of the mount is too large");
     case CURLE_GOT_NOTHING:
     case CURLE_RECV_ERROR:
