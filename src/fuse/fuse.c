@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define WAKE_SIGNAL SIGUSR2 /* interrupts libfuse's wait for the end of its workers; has no other effect */
@@ -106,13 +107,15 @@ unmount(const char *mountpoint, bool lazy)
     return errno == EPERM && run_fusermount(lazy ? "-uz" : "-u", mountpoint);
 }
 
-/* What a crash leaves behind: a mount that nobody serves. */
+/* What a crash leaves behind: a mount that nobody serves. The kernel answers stat() of its root from what it remembers for as
+ * long as we allowed it to, and statfs() never. */
 static bool
 clear_stale(const char *mountpoint, GError **error)
 {
     struct stat st;
+    struct statvfs fs;
     for (int i = 0; i < 16; i++) { /* several may lie on each other */
-        if (stat(mountpoint, &st) == 0) {
+        if (statvfs(mountpoint, &fs) == 0 && stat(mountpoint, &st) == 0) {
             if (S_ISDIR(st.st_mode))
                 return true;
             return sx_fail(error, SX_ERR_NOT_DIR, "the mount point %s is not a directory", mountpoint);
