@@ -93,10 +93,10 @@ check_mounts(Doctor *d, const char *check)
     guint live = 0, stale = 0;
     for (GList *l = mounts; l != NULL; l = l->next) {
         const char *path = g_unix_mount_get_mount_path(l->data);
-        struct stat st;
+        struct statvfs fs; /* the kernel answers stat() from its cache, also for the dead */
         if (strcmp(g_unix_mount_get_fs_type(l->data), "fuse.syncoxfs") != 0)
             continue;
-        if (stat(path, &st) == 0 || errno != ENOTCONN) {
+        if (statvfs(path, &fs) == 0 || errno != ENOTCONN) {
             live++;
             continue;
         }
