@@ -145,11 +145,15 @@ sx_tree_drop_orphan(SxTree *tree, gint64 ino)
 int
 sx_tree_touch(SxTree *tree, gint64 ino, gint64 used_real_ms)
 {
-    SxConn *conn;
-    int rc = sx_tree_begin(tree, &conn);
+    SxConn *conn = sx_db_read(tree->db);
+    gint64 used = sx_db_get_int(conn, G_MAXINT64, "SELECT used_ms FROM inode WHERE ino=?1", SX_INT(ino));
+    int rc = sx_db_done(conn, 0);
+    if (rc != 0 || used == G_MAXINT64 || ABS(used_real_ms - used) < SX_TOUCH_COARSE_MS)
+        return rc;
+    rc = sx_tree_begin(tree, &conn);
     if (rc != 0)
         return rc;
-    sx_db_run(conn, "UPDATE inode SET used_ms=?2 WHERE ino=?1 AND used_ms<?2", SX_INT(ino), SX_INT(used_real_ms));
+    sx_db_run(conn, "UPDATE inode SET used_ms=?2 WHERE ino=?1", SX_INT(ino), SX_INT(used_real_ms));
     return sx_tree_end(conn, 0);
 }
 

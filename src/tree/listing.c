@@ -67,7 +67,7 @@ ignored(const Listing *l, const char *name)
     return l->in->ignore != NULL && l->in->ignore(l->in->data, name);
 }
 
-/* Entries that count: valid, the first of their name, not busy, not one of our own temporary names that nobody holds. */
+/* Entries that count: valid, the first of their name, not busy, not an upload under way. */
 static GPtrArray *
 useful_entries(Listing *l)
 {
@@ -77,7 +77,7 @@ useful_entries(Listing *l)
         SxRemote *e = l->in->entries->pdata[i];
         if (e->name == NULL || !sx_name_valid(e->name, strlen(e->name)) || e->kind == SX_KIND_NONE || ignored(l, e->name))
             continue;
-        if (g_str_has_prefix(e->name, SX_TMP_PREFIX) && !g_hash_table_contains(l->by_name, e->name))
+        if (g_str_has_prefix(e->name, SX_TMP_PREFIX))
             continue;
         if (!g_hash_table_add(names, e->name))
             continue;

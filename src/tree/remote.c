@@ -74,14 +74,23 @@ sx_tree_row_renew(SxTree *tree, SxConn *conn, SxRow *row, const SxRemote *remote
     }
 }
 
-/* Clean content is replaced by the remote's. Other names of the inode keep what they have: their objects did not change. */
+/* Has every name of the inode its content, here or at its own object on the provider? */
+static bool
+others_can_stay(SxConn *conn, const SxAttr *attr, gint64 row)
+{
+    return attr->cached == 2 || sx_db_get_int(conn, 0, "SELECT 1 FROM link WHERE ino=?1 AND ino>0 AND id<>?2 AND r_gen<>?3 LIMIT 1",
+                                              SX_INT(attr->ino), SX_INT(row), SX_INT(attr->gen)) == 0;
+}
+
+/* Clean content is replaced by the remote's. Other names of the inode keep what they have, their objects did not change;
+ * unless one of them has its content only from this object: then the inode changes, under all its names. */
 void
 sx_tree_replace_content(SxTree *tree, SxConn *conn, SxRow *row, const SxRemote *remote, SxChanges *changes)
 {
     SxAttr old;
     if (sx_tree_node(conn, row->ino, &old) != 0)
         return;
-    if (old.nlink > 1) {
+    if (old.nlink > 1 && others_can_stay(conn, &old, row->id)) {
         sx_tree_row_renew(tree, conn, row, remote, &old);
         sx_tree_row_save(tree, conn, row);
         sx_tree_inode_drop_name(tree, conn, old.ino, true);
@@ -98,6 +107,8 @@ sx_tree_replace_content(SxTree *tree, SxConn *conn, SxRow *row, const SxRemote *
     sx_db_run(conn, "UPDATE inode SET gen=?2,cver=cver+1,cached=0,size=?3,mtime=?4,ctime=?5,writing=0 WHERE ino=?1",
               SX_INT(row->ino), SX_INT(row->gen), SX_INT(row->size), SX_INT(row->mtime_ns), SX_INT(now));
     sx_tree_row_save(tree, conn, row);
+    if (old.nlink > 1)
+        sx_tree_rows_refresh(tree, conn, row->ino, -1);
     sx_tree_tell_content(changes, row->ino, row->size, old.cver + 1);
 }
 

@@ -51,7 +51,7 @@ check_target(Move *m, unsigned flags)
         return -EEXIST;
     if (is_dir(m->src) && sx_tree_is_below(m->conn, m->to, m->src->ino, false))
         return -EINVAL;
-    if (m->dst == NULL)
+    if (m->dst == NULL || m->dst->ino == m->src->ino)
         return 0;
     if (exchange)
         return is_dir(m->dst) && sx_tree_is_below(m->conn, m->from, m->dst->ino, false) ? -EINVAL : 0;

@@ -36,7 +36,6 @@
 
 #include "provider/provider.h"
 
-#define SX_TMP_PREFIX ".syncox-tmp-" /* names on the provider that are ours: listings show those only that a row holds */
 #define SX_ROOT_INO 1 /* the mount's root: virtual, its children are the providers' roots */
 
 typedef struct SxTree SxTree;
@@ -194,6 +193,7 @@ int sx_tree_write_begin(SxTree *tree, gint64 ino, SxAttr *ret);
 /* After the last write of an open (close, fsync): size and times as they are now. done: the last writer closed, writing=0. */
 int sx_tree_write_end(SxTree *tree, gint64 ino, gint64 size, gint64 mtime_ns, bool done, gint64 due_real_ms, SxAttr *ret);
 GArray *sx_tree_unfinished(SxTree *tree);          /* of gint64 ino with writing=1 at start: size and mtime come from the cache file */
+#define SX_TOUCH_COARSE_MS 30000 /* uses closer together than this are one: opening a file is then a read */
 int sx_tree_touch(SxTree *tree, gint64 ino, gint64 used_real_ms); /* last use, for eviction; coarse, may be lost */
 
 int sx_tree_xattr_get(SxTree *tree, gint64 ino, const char *name, GBytes **ret);        /* -ENODATA */

@@ -5,6 +5,7 @@ unit_tests = \
 	tests/unit/test_local_crash \
 	tests/unit/test_watch \
 	tests/unit/test_tree \
+	tests/unit/test_tree_model \
 	tests/unit/test_tree_fault \
 	tests/unit/test_db \
 	tests/unit/test_tree_remote \
@@ -79,3 +80,5 @@ tests_unit_test_tree_fault_SOURCES = tests/unit/test_tree_fault.c tests/unit/tre
 tests_unit_test_tree_fault_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_cli_SOURCES = tests/unit/test_cli.c $(cli_sources)
 tests_unit_test_cli_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_tree_model_SOURCES = tests/unit/test_tree_model.c tests/unit/tree_fixture.h
+tests_unit_test_tree_model_LDADD = $(SX_TEST_LIBS)

@@ -96,7 +96,7 @@ a_listing_fills_a_directory(void **state)
     SxRemote *file = entry("file", SX_KIND_FILE, "v1", 10), *again = entry("file", SX_KIND_FILE, "v9", 99);
     file->mode = 0600;
     LIST(f, f->root, c, NULL, file, entry("dir", SX_KIND_DIR, "", 0), entry("link", SX_KIND_SYMLINK, "l", 0), again,
-         entry("..", SX_KIND_DIR, "", 0), entry("a/b", SX_KIND_FILE, "", 0), entry(SX_TMP_PREFIX "7", SX_KIND_FILE, "", 0));
+         entry("..", SX_KIND_DIR, "", 0), entry("a/b", SX_KIND_FILE, "", 0), entry(SX_TMP_UPLOAD "7", SX_KIND_FILE, "", 0));
     assert_int_equal(sx_changes_len(c), 4);
     SxAttr a;
     assert_int_equal(sx_tree_lookup(f->tree, f->root, "file", &a), 0);
@@ -114,7 +114,7 @@ a_listing_fills_a_directory(void **state)
     assert_int_equal(a.nlink, 3);
     assert_true(a.listed);
     assert_int_equal(n_pending(f), 0);
-    assert_int_equal(ino_at(f, f->root, SX_TMP_PREFIX "7"), 0);
+    assert_int_equal(ino_at(f, f->root, SX_TMP_UPLOAD "7"), 0);
 }
 
 static void
