@@ -35,6 +35,8 @@ forget(SxContent *c, SxVersion *v, const SxAttr *a, const char *why, GError **er
 {
     sx_info("cache: inode %" G_GINT64_FORMAT " will be fetched again: %s", c->ino, why);
     int rc = sx_tree_set_cached(c->cache->tree, c->ino, a->cver, 0);
+    if (rc == -EBUSY) /* pinned, or its upload is not confirmed yet: the tree keeps it as wanted, which is right */
+        rc = sx_tree_set_cached(c->cache->tree, c->ino, a->cver, 1);
     if (rc == -EBUSY)
         return sx_fail(error, SX_ERR_CORRUPT, "inode %" G_GINT64_FORMAT ": its content in the cache is lost (%s) and cannot be fetched yet",
                        c->ino, why);

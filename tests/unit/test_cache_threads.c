@@ -203,7 +203,9 @@ storm_changer(gpointer data)
             sx_cache_sweep(s->e->cache, NULL);
         if (i % 50 == 7)
             sx_cache_tick(s->e->cache);
-        g_usleep(500);
+        guint64 reads = __atomic_load_n(&s->reads, __ATOMIC_RELAXED);
+        while (__atomic_load_n(&s->reads, __ATOMIC_RELAXED) == reads)
+            g_thread_yield(); /* the readers see each version */
     }
     return NULL;
 }
@@ -257,7 +259,7 @@ cutter(gpointer data)
     Append *p = data;
     for (int i = 0; i < 100; i++) {
         sx_content_truncate(p->c, i * 1000);
-        g_usleep(200);
+        g_thread_yield();
     }
     return NULL;
 }

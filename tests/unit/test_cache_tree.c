@@ -147,7 +147,7 @@ sx_tree_set_cached(SxTree *t, gint64 ino, gint64 cver, int cached)
     g_mutex_lock(&t->lock);
     Row *r = row(t, ino);
     int rc = t->fail != 0 ? -t->fail : r == NULL ? -ENOENT : r->a.cver != cver ? -ESTALE : 0;
-    if (rc == 0 && cached == 0 && (r->a.dirty || r->a.writing || r->pinned))
+    if (rc == 0 && ((cached < r->a.cached && (r->a.dirty || r->a.writing)) || (cached == 0 && r->a.cached != 0 && r->pinned)))
         rc = -EBUSY;
     if (rc == 0)
         r->a.cached = cached;
