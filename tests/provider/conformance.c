@@ -1,10 +1,10 @@
-/* conformance [SUBSTRING]: runs the suite over every provider whose name contains SUBSTRING. */
+/* conformance [SUBSTRING]: runs the suite over every provider whose name contains SUBSTRING. Each runs twice: as it is, and
+ * through the fault filter, which must change nothing while its plan is empty; then the filter disturbs it. */
 #include "lib/servers.h"
 #include "suite.h"
 
 #include "providers/mem/mem.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,14 +15,12 @@ typedef struct Maker {
     const char *url_key;   /* which of its addresses */
     const char *options;   /* more of them */
     bool utf8_only, no_dots; /* as in SxTarget */
-    bool filtered;         /* through the fault filter with a plan that does nothing: a filter must change nothing by itself */
 } Maker;
 
 static const Maker makers[] = {
-    {"mem", &sx_provider_mem, NULL, NULL, "resumable = yes\n", false},
-    {"mem-filtered", &sx_provider_mem, NULL, NULL, "resumable = yes\n", .filtered = true},
     {"local", &sx_provider_local, NULL, NULL, "", false},
-    {"local-filtered", &sx_provider_local, NULL, NULL, "ids = yes\n", .filtered = true},
+    {"local-ids", &sx_provider_local, NULL, NULL, "ids = yes\n", false},
+    {"mem", &sx_provider_mem, NULL, NULL, "resumable = yes\n", false},
     {"apache-basic", &sx_provider_webdav, "apache", "url", "", false},
     {"apache-digest", &sx_provider_webdav, "apache", "url_digest", "", false},
     {"apache-tls", &sx_provider_webdav, "apache", "url_tls", "", false},
@@ -49,36 +47,18 @@ server(const char *kind)
     return s == &missing ? NULL : s;
 }
 
-static char *folders; /* where the local providers keep their files; removed at the end */
-
-static int
-remove_entry(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-    return remove(path);
-}
-
-static const char *
-folder(const Maker *m)
-{
-    if (folders == NULL)
-        folders = g_dir_make_tmp("sx-conformance-XXXXXX", NULL);
-    g_autofree char *path = g_build_filename(folders, m->name, NULL);
-    return g_intern_string(path);
-}
-
-static SxProvider *
-filter(SxProvider *inner)
-{
-    static SxFaultPlan nothing;
-    SxProvider *p = sx_fault_wrap(inner, &nothing);
-    sx_provider_unref(inner);
-    return p;
-}
+static GPtrArray *folders; /* made for `local`; removed at the end */
 
 static SxProvider *
 make(const Maker *m, SxTarget *t)
 {
     g_autoptr(GString) options = g_string_new(m->options);
+    if (m->type == &sx_provider_local) {
+        char *folder = g_dir_make_tmp("syncox-test-XXXXXX", NULL);
+        g_ptr_array_add(folders, folder);
+        g_string_append_printf(options, "path = %s\n", folder);
+        t->root = folder;
+    }
     if (m->server != NULL) {
         SxTestServer *s = server(m->server);
         const char *url = s == NULL ? NULL : sx_test_server_get(s, m->url_key);
@@ -91,35 +71,47 @@ make(const Maker *m, SxTarget *t)
             g_string_append_printf(options, "ca-file = %s\n", sx_test_server_get(s, "ca"));
         t->root = strcmp(m->server, "nextcloud") == 0 ? NULL : sx_test_server_get(s, "root");
     }
-    if (m->type == &sx_provider_local) {
-        t->root = folder(m);
-        g_string_append_printf(options, "path = %s\n", t->root);
-    }
     g_autoptr(GError) error = NULL;
     SxProvider *p = sx_provider_open_text(m->type, m->name, options->str, sx_sys_default(), sx_clock_default(), &error);
     if (p == NULL)
         fail_msg("%s: %s", m->name, error->message);
-    return m->filtered ? filter(p) : p;
+    return p;
 }
 
 typedef struct Case {
     const Maker *maker;
     const SxCheck *check;
+    bool filtered;
 } Case;
-static SxTarget targets[G_N_ELEMENTS(makers)];
+typedef struct Slot {
+    SxTarget target;
+    SxFaultPlan plan;
+} Slot;
+static Slot slots[G_N_ELEMENTS(makers)][2]; /* [filtered] */
+
+static SxTarget *
+get_target(const Maker *m, bool filtered)
+{
+    Slot *slot = &slots[m - makers][filtered];
+    SxTarget *t = &slot->target;
+    if (t->p != NULL)
+        return t;
+    *t = (SxTarget){.name = m->name, .utf8_only = m->utf8_only, .no_dots = m->no_dots, .plan = filtered ? &slot->plan : NULL};
+    g_autoptr(SxProvider) inner = make(m, t);
+    if (inner != NULL)
+        t->p = filtered ? sx_fault_wrap(inner, &slot->plan) : g_steal_pointer(&inner);
+    return t;
+}
 
 static void
 run_case(void **state)
 {
     const Case *c = *state;
-    SxTarget *t = &targets[c->maker - makers];
-    if (t->p == NULL) {
-        *t = (SxTarget){.name = c->maker->name, .utf8_only = c->maker->utf8_only, .no_dots = c->maker->no_dots};
-        t->p = make(c->maker, t);
-    }
+    SxTarget *t = get_target(c->maker, c->filtered);
     if (t->p == NULL)
         skip();
-    g_autofree char *dir = g_strdup_printf("%s-%s", c->maker->name, c->check->name);
+    slots[c->maker - makers][c->filtered].plan = (SxFaultPlan){0}; /* what a failed check left */
+    g_autofree char *dir = g_strdup_printf("%s%s-%s", c->maker->name, c->filtered ? "-filtered" : "", c->check->name);
     g_autoptr(SxRemote) r = NULL;
     OK(sx_provider_mkdir(t->p, dir, &r, NULL, error));
     gint64 begin = g_get_monotonic_time();
@@ -129,12 +121,12 @@ run_case(void **state)
 }
 
 static void
-add_checks(GArray *tests, const Maker *m, const SxCheck *checks)
+add_checks(GArray *tests, const Maker *m, const SxCheck *checks, bool filtered)
 {
     for (const SxCheck *check = checks; check->name != NULL; check++) {
         Case *c = g_new(Case, 1);
-        *c = (Case){m, check};
-        struct CMUnitTest test = {g_strdup_printf("%s: %s", m->name, check->name), run_case, NULL, NULL, c};
+        *c = (Case){m, check, filtered};
+        struct CMUnitTest test = {g_strdup_printf("%s%s: %s", m->name, filtered ? ", filtered" : "", check->name), run_case, NULL, NULL, c};
         g_array_append_val(tests, test);
     }
 }
@@ -143,18 +135,23 @@ int
 main(int argc, char **argv)
 {
     g_autoptr(GArray) tests = g_array_new(FALSE, FALSE, sizeof(struct CMUnitTest));
-    for (gsize i = 0; i < G_N_ELEMENTS(makers); i++)
-        if (argc < 2 || strstr(makers[i].name, argv[1]) != NULL) {
-            add_checks(tests, &makers[i], sx_checks_basic);
-            add_checks(tests, &makers[i], sx_checks_write);
-            add_checks(tests, &makers[i], sx_checks_names);
-        }
+    folders = g_ptr_array_new_with_free_func(g_free);
+    for (gsize i = 0; i < G_N_ELEMENTS(makers) * 2; i++) {
+        const Maker *m = &makers[i / 2];
+        if (argc >= 2 && strstr(m->name, argv[1]) == NULL)
+            continue;
+        add_checks(tests, m, sx_checks_basic, i % 2);
+        add_checks(tests, m, sx_checks_write, i % 2);
+        add_checks(tests, m, sx_checks_names, i % 2);
+        if (i % 2)
+            add_checks(tests, m, sx_checks_faults, true);
+    }
     int failed = _cmocka_run_group_tests("conformance", (const struct CMUnitTest *)(void *)tests->data, tests->len, NULL, NULL);
-    for (gsize i = 0; i < G_N_ELEMENTS(makers); i++)
-        sx_provider_unref(targets[i].p);
-    if (folders != NULL)
-        nftw(folders, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-    g_free(folders);
+    for (gsize i = 0; i < G_N_ELEMENTS(makers) * 2; i++)
+        sx_provider_unref(slots[i / 2][i % 2].target.p);
+    for (guint i = 0; i < folders->len; i++)
+        sx_test_rm_rf(g_ptr_array_index(folders, i));
+    g_ptr_array_unref(folders);
     for (guint i = 0; i < tests->len; i++) {
         g_free((char *)g_array_index(tests, struct CMUnitTest, i).name);
         g_free(g_array_index(tests, struct CMUnitTest, i).initial_state);

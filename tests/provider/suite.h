@@ -16,6 +16,7 @@ typedef struct SxTarget {
     const char *root;      /* where the server keeps its files, or NULL: for making many quickly, beside the provider */
     bool utf8_only;        /* it can hold only names in UTF-8, NFC */
     bool no_dots;          /* names that begin with a dot are refused, because listings would lack them */
+    SxFaultPlan *plan;     /* of the fault filter around it, or NULL */
 } SxTarget;
 
 typedef void (*SxCheckFn)(SxTarget *t, const char *dir); /* dir: exists, empty, of this check alone */
@@ -23,6 +24,7 @@ typedef struct SxCheck { const char *name; SxCheckFn run; } SxCheck;
 extern const SxCheck sx_checks_basic[];   /* checks_basic.c; end with a NULL name */
 extern const SxCheck sx_checks_write[];   /* checks_write.c */
 extern const SxCheck sx_checks_names[];   /* checks_names.c */
+extern const SxCheck sx_checks_faults[];  /* checks_faults.c; need a plan */
 
 /* ---- helpers (helpers.c); they fail the running test with the provider's own words ---- */
 /* Content that differs everywhere: byte i of pattern `seed`. */

@@ -5,10 +5,7 @@
 static const SxOption options[] = {
     {"url", SX_OPT_URL, NULL, NULL, true,
      "Address of the folder on the server. For Nextcloud and ownCloud the address of the web pages is enough."},
-    {"user", SX_OPT_STRING, NULL, NULL, false, "Login name; none: no login."},
-    {"password", SX_OPT_SECRET, NULL, NULL, false, "The password or token, or keyring."},
-    {"password-command", SX_OPT_STRING, NULL, NULL, false, "Program whose first line of output is the password."},
-    {"password-file", SX_OPT_PATH, NULL, NULL, false, "File whose first line is the password; readable by nobody else."},
+    SX_OPTIONS_LOGIN,
     {"auth", SX_OPT_ENUM, "auto", "auto basic digest bearer", false,
      "How to log in. auto asks the server; bearer sends the password as a token."},
     {"ca-file", SX_OPT_PATH, NULL, NULL, false,
