@@ -44,6 +44,7 @@ local_open(const SxProviderEnv *env, GError **error)
     l->root = -1;
     l->mine = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, mine_free);
     g_mutex_init(&l->lock);
+    g_mutex_init(&l->swap);
     g_autoptr(GError) why = NULL;
     l->watch = sx_watch_new(&why);
     if (l->watch == NULL)
@@ -60,6 +61,7 @@ local_close(void *self)
         l->sys->close(l->sys, l->root);
     g_hash_table_unref(l->mine);
     g_mutex_clear(&l->lock);
+    g_mutex_clear(&l->swap);
     g_free(l);
 }
 

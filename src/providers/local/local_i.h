@@ -25,6 +25,8 @@ typedef struct Local {
     const char *path; /* of the folder, for people and for opening it */
     bool create, ids, read_only;
     gint no_exchange; /* atomic; the file system refused RENAME_EXCHANGE */
+    GMutex swap;      /* held from an exchange of two names until it is judged and perhaps undone: of three writers whose
+                         exchanges interleave, one would bring back a loser's content and delete the winner's */
     SxWatch *watch;   /* NULL: no inotify to be had */
     GMutex lock;
     int root;         /* O_PATH; set once by probe and from then on only replaced by dup3(); guarded by lock until set */

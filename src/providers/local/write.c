@@ -246,8 +246,10 @@ exchange(Filling *f, const char *name)
 static int
 undo_exchange(Filling *f, const char *name)
 {
+    struct stat st;
     int r = exchange(f, name);
-    if (r != 0) { /* the target vanished, or the disk fails: what we displaced must not stay hidden */
+    /* The target vanished, the disk fails, or another process exchanged in between: what we displaced must not stay hidden. */
+    if (r != 0 || look(f, f->temp, &st) != 0 || st.st_ino != f->st.st_ino) {
         sx_local_recover(f->l, f->dir, f->temp);
         f->temp[0] = '\0';
     }
@@ -255,7 +257,7 @@ undo_exchange(Filling *f, const char *name)
 }
 
 static int
-replace_version(Filling *f, const char *name)
+exchange_version(Filling *f, const char *name)
 {
     if (g_atomic_int_get(&f->l->no_exchange))
         return replace_unwatched(f, name);
@@ -277,6 +279,15 @@ replace_version(Filling *f, const char *name)
     if (r != 0 || !S_ISREG(st.st_mode) || sx_local_check(&st, &f->up->cond) != 0)
         return undo_exchange(f, name);
     return 0; /* what is under f->temp is the old version: removed by the caller */
+}
+
+static int
+replace_version(Filling *f, const char *name)
+{
+    g_mutex_lock(&f->l->swap);
+    int r = exchange_version(f, name);
+    g_mutex_unlock(&f->l->swap);
+    return r;
 }
 
 static int
