@@ -1,3 +1,4 @@
-# syncox and syncoxfs as people type them
-TESTS += tests/mount/cli_commands tests/mount/cli_daemon
-EXTRA_DIST += tests/mount/cli_commands tests/mount/cli_daemon tests/mount/cli_lib
+# Scenarios on real mounts: `tests/mount/NAME.py CASE...` runs some of them. cli_*: syncox and syncoxfs as people type them.
+mount_tests = tests/mount/semantics.py tests/mount/programs.py tests/mount/cli_commands tests/mount/cli_daemon
+TESTS += $(mount_tests)
+EXTRA_DIST += $(mount_tests) tests/mount/rig.py tests/mount/cli_lib
