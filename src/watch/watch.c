@@ -135,6 +135,32 @@ note_limit(SxWatch *w)
         sx_warn("eventfd: %s", g_strerror(errno));
 }
 
+/* lock is held */
+static void
+rename_below(SxWatch *w, const char *from, const char *to)
+{
+    g_autoptr(GPtrArray) keys = g_ptr_array_new_with_free_func(g_free);
+    GHashTableIter it;
+    gpointer key;
+    g_hash_table_iter_init(&it, w->by_key);
+    while (g_hash_table_iter_next(&it, &key, NULL))
+        if (at_or_below(key, from))
+            g_ptr_array_add(keys, g_strdup(key));
+    for (guint i = 0; i < keys->len; i++) {
+        const char *old = g_ptr_array_index(keys, i);
+        g_autofree char *new = g_strconcat(to, old + strlen(from), NULL);
+        remember(w, GPOINTER_TO_INT(g_hash_table_lookup(w->by_key, old)), new);
+    }
+}
+
+void
+sx_watch_rename(SxWatch *w, const char *from, const char *to)
+{
+    g_mutex_lock(&w->lock);
+    rename_below(w, from, to);
+    g_mutex_unlock(&w->lock);
+}
+
 int
 sx_watch_add(SxWatch *w, int dirfd, const char *key)
 {
@@ -181,6 +207,8 @@ typedef struct Pending {
     GHashTable *seen; /* the same, by value */
     bool rescan;
     gint64 tell_us;   /* monotonic; 0: nothing is pending */
+    char *moved;      /* key of a directory that was moved away, while its new place may still be told; or NULL */
+    guint32 cookie;   /* of that move */
 } Pending;
 
 static void
@@ -258,6 +286,22 @@ self_event(SxWatch *w, Pending *p, const struct inotify_event *e, const char *ke
     }
 }
 
+/* The two halves of a move follow each other in the queue where both directories are watched; a half that stands alone (e
+ * is another event, or NULL at the queue's end) went where nobody watches. lock is held */
+static void
+settle_move(SxWatch *w, Pending *p, const struct inotify_event *e, const char *path)
+{
+    if (p->moved != NULL && e != NULL && e->mask & IN_MOVED_TO && e->cookie == p->cookie)
+        rename_below(w, p->moved, path);
+    else if (p->moved != NULL)
+        drop_below(w, p->moved);
+    g_clear_pointer(&p->moved, g_free);
+    if (e != NULL && e->mask & IN_MOVED_FROM && e->mask & IN_ISDIR) {
+        p->moved = g_strdup(path);
+        p->cookie = e->cookie;
+    }
+}
+
 /* lock is held */
 static void
 take_event(SxWatch *w, Pending *p, const struct inotify_event *e)
@@ -277,10 +321,8 @@ take_event(SxWatch *w, Pending *p, const struct inotify_event *e)
         self_event(w, p, e, key);
         return;
     }
-    if (e->mask & IN_MOVED_FROM && e->mask & IN_ISDIR) {
-        g_autofree char *below = *key != '\0' ? g_strconcat(key, "/", e->name, NULL) : g_strdup(e->name);
-        drop_below(w, below);
-    }
+    g_autofree char *path = *key != '\0' ? g_strconcat(key, "/", e->name, NULL) : g_strdup(e->name);
+    settle_move(w, p, e, path);
     note(p, SX_WATCH_CHANGED, key, e->name);
 }
 
@@ -291,8 +333,13 @@ drain(SxWatch *w, Pending *p)
     g_autofree char *buf = g_malloc(BUFFER);
     for (;;) {
         ssize_t n = read(w->fd, buf, BUFFER);
-        if (n < 0)
-            return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+        if (n < 0) {
+            int e = errno;
+            g_mutex_lock(&w->lock);
+            settle_move(w, p, NULL, NULL);
+            g_mutex_unlock(&w->lock);
+            return e == EAGAIN || e == EINTR ? 0 : -e;
+        }
         g_mutex_lock(&w->lock);
         for (ssize_t i = 0; i < n;) {
             const struct inotify_event *e = (const void *)(buf + i);
@@ -358,6 +405,7 @@ sx_watch_run(SxWatch *w, SxWatchFn fn, void *data, GCancellable *cancel, GError 
     bool ok = run(w, &p, fn, data, cancel, cancel_fd.fd, error);
     g_hash_table_unref(p.seen);
     g_ptr_array_unref(p.order);
+    g_free(p.moved);
     if (cancel != NULL)
         g_cancellable_release_fd(cancel);
     return ok;

@@ -24,11 +24,14 @@ typedef struct SxWatch SxWatch;
 SxWatch *sx_watch_new(GError **error); /* fails when the user has too many inotify instances */
 void sx_watch_free(SxWatch *w);        /* sx_watch_run has returned before */
 /* Watches the directory that dirfd (O_PATH is enough) stands for. `key` is the caller's name for it, a path with '/' between
- * components: when an entry of a watched directory is moved away, the keys below it are dropped. Again with another key:
+ * components: when an entry of a watched directory is moved away to where nobody watches, the keys below it are dropped. Again with another key:
  * the new one counts. 0; -ENOSPC: the limit max_user_watches is reached (one warning is logged, and sx_watch_run ends with
  * SX_ERR_UNSUPPORTED: the caller polls); or -errno. */
 int sx_watch_add(SxWatch *w, int dirfd, const char *key);
 void sx_watch_remove(SxWatch *w, const char *key); /* with all below */
+/* What is watched at or below `from` is known as `to` from now on. Called before a directory is renamed by ourselves (and the
+ * other way round when that fails). A rename by others between two watched directories does the same by itself. */
+void sx_watch_rename(SxWatch *w, const char *from, const char *to);
 guint sx_watch_count(SxWatch *w);
 /* Calls fn on this thread until cancelled (SX_ERR_CANCELLED) or failed; fn may add and remove. One runner at a time. */
 bool sx_watch_run(SxWatch *w, SxWatchFn fn, void *data, GCancellable *cancel, GError **error);

@@ -377,6 +377,11 @@ changes_beside_the_mount_are_told(void **state)
     g_autofree char *dir = sx_t_in("d/our dir");
     assert_int_equal(chmod(dir, 0755 ^ 0022), 0);
     wait_for(&s, "d/our dir");
+    sx_t_theirs("d/our dir/new", "1"); /* never listed, and watched all the same; also where it is moved to */
+    wait_for(&s, "d/our dir/new");
+    assert_true(sx_provider_move(s.p, "d/our dir", "elsewhere", SX_KIND_DIR, NULL, &e));
+    sx_t_theirs("elsewhere/new", "22");
+    wait_for(&s, "elsewhere/new");
     g_autofree char *gone = sx_t_in("d/ours");
     assert_int_equal(unlink(gone), 0);
     sx_t_theirs("d/there", "again");

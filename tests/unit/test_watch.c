@@ -183,7 +183,7 @@ a_moved_directory_is_known_by_its_new_key(void **state)
     wait_for(&e, "changed  a");
     touch(&e, "z/f", "1");
     wait_for(&e, "changed z f");
-    assert_int_equal(sx_watch_count(e.w), 2); /* a/b was below the old name */
+    assert_int_equal(sx_watch_count(e.w), 3); /* what was a/b came along */
     sx_watch_remove(e.w, "z");
     assert_int_equal(sx_watch_count(e.w), 1);
     /* Another directory takes a key. */
@@ -193,6 +193,36 @@ a_moved_directory_is_known_by_its_new_key(void **state)
     touch(&e, "k1/no", "1");
     touch(&e, "k2/yes", "1");
     wait_for(&e, "changed k yes");
+    assert_int_equal(sx_watch_count(e.w), 2);
+    ears_close(&e);
+}
+
+static void
+a_move_takes_the_watches_along(void **state)
+{
+    Ears e;
+    ears_open(&e);
+    make(&e, "a");
+    make(&e, "a/b");
+    make(&e, "t");
+    make(&e, "unwatched");
+    assert_int_equal(add(&e, "", "") | add(&e, "a", "a") | add(&e, "a/b", "a/b") | add(&e, "t", "t"), 0);
+    ears_listen(&e);
+    mv(&e, "a", "t/z"); /* by others */
+    wait_for(&e, "changed t z");
+    touch(&e, "t/z/b/f", "1");
+    wait_for(&e, "changed t/z/b f");
+    assert_int_equal(sx_watch_count(e.w), 4);
+    sx_watch_rename(e.w, "t/z", "own"); /* by ourselves */
+    mv(&e, "t/z", "own");
+    wait_for(&e, "changed  own");
+    touch(&e, "own/b/g", "1");
+    wait_for(&e, "changed own/b g");
+    assert_int_equal(sx_watch_count(e.w), 4);
+    mv(&e, "own", "unwatched/x");
+    wait_for(&e, "changed  own");
+    touch(&e, "t/end", "1");
+    wait_for(&e, "changed t end");
     assert_int_equal(sx_watch_count(e.w), 2);
     ears_close(&e);
 }
@@ -310,6 +340,7 @@ main(void)
         cmocka_unit_test(at_the_limit_the_caller_is_told_to_poll), /* first: it forks, and no thread must run then */
         cmocka_unit_test(changes_are_told_by_key_and_name),
         cmocka_unit_test(a_moved_directory_is_known_by_its_new_key),
+        cmocka_unit_test(a_move_takes_the_watches_along),
         cmocka_unit_test(lost_events_mean_look_at_everything),
         cmocka_unit_test(cancelling_ends_the_wait),
         cmocka_unit_test(threads_add_and_remove_while_one_reads),

@@ -32,6 +32,9 @@ sx_local_mkdir(void *self, const char *path, SxRemote **ret, GCancellable *cance
         return sx_local_fail(error, -dir, path);
     if (RETRY(l->sys->mkdirat(l->sys, dir, name, 0777)) != 0)
         return sx_local_fail(error, errno, path);
+    g_auto(SxFd) made = l->watch != NULL ? sx_local_dir(l, path, O_PATH) : -1;
+    if (made >= 0) /* it will not be listed: the core knows that it is empty */
+        sx_watch_add(l->watch, made, path);
     tell(l, dir, path, SX_KIND_DIR, ret);
     return true;
 }
@@ -105,7 +108,12 @@ sx_local_move(void *self, const char *from, const char *to, SxKind kind, GCancel
         return sx_local_fail(error, -to_dir, to);
     sx_local_mine(l, from, NULL);
     sx_local_mine(l, to, &st);
+    bool watched = l->watch != NULL && S_ISDIR(st.st_mode);
+    if (watched)
+        sx_watch_rename(l->watch, from, to);
     r = sx_local_rename_noreplace(l, from_dir, sx_path_basename(from), to_dir, sx_path_basename(to));
+    if (r != 0 && watched)
+        sx_watch_rename(l->watch, to, from);
     return r == 0 || sx_local_fail(error, -r, r == -EEXIST ? to : from);
 }
 
