@@ -13,6 +13,7 @@ unit_tests = \
 	tests/unit/test_cache \
 	tests/unit/test_cache_budget \
 	tests/unit/test_cache_model \
+	tests/unit/test_cache_store \
 	tests/unit/test_cache_threads \
 	tests/unit/test_cli \
 	tests/unit/test_conf \
@@ -60,6 +61,8 @@ tests_unit_test_cache_budget_SOURCES = tests/unit/test_cache_budget.c $(cache_en
 tests_unit_test_cache_budget_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_cache_threads_SOURCES = tests/unit/test_cache_threads.c $(cache_env)
 tests_unit_test_cache_threads_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_cache_store_SOURCES = tests/unit/test_cache_store.c tests/unit/tree_fixture.h
+tests_unit_test_cache_store_LDADD = $(SX_TEST_LIBS)
 cache_env = tests/unit/test_cache_env.c tests/unit/test_cache_env.h tests/unit/test_cache_tree.c tests/unit/test_cache_tree.h
 tests_unit_test_daemon_SOURCES = tests/unit/test_daemon.c
 tests_unit_test_daemon_LDADD = $(SX_TEST_LIBS)
