@@ -1,11 +1,18 @@
 # Each target is tests/fuzz/fuzz_NAME.c; see README.md there. Add the name in the three places marked (1), (2), (3).
 # (1) for `make check`: the target with a main() that replays the corpus
 fuzz_replays = \
+	tests/fuzz/replay_control \
 	tests/fuzz/replay_ini
 # (2) for `make fuzz`: the target with libFuzzer
 fuzz_programs = \
+	tests/fuzz/fuzz_control \
 	tests/fuzz/fuzz_ini
 # (3) sources
+tests_fuzz_replay_control_SOURCES = tests/fuzz/fuzz_control.c tests/fuzz/replay.c
+tests_fuzz_replay_control_LDADD = $(SX_LIBS)
+tests_fuzz_fuzz_control_SOURCES = tests/fuzz/fuzz_control.c
+tests_fuzz_fuzz_control_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LINK)
+tests_fuzz_fuzz_control_LDADD = $(SX_LIBS)
 tests_fuzz_replay_ini_SOURCES = tests/fuzz/fuzz_ini.c tests/fuzz/replay.c
 tests_fuzz_replay_ini_LDADD = $(SX_LIBS)
 tests_fuzz_fuzz_ini_SOURCES = tests/fuzz/fuzz_ini.c
