@@ -618,3 +618,47 @@ sx_db_close(SxDb *db)
     g_free(db->vfs);
     g_free(db);
 }
+
+/* ---- for tests ---- */
+
+static bool
+scans_a_table(SxConn *conn, const char *sql)
+{
+    g_autofree char *explain = g_strconcat("EXPLAIN QUERY PLAN ", sql, NULL);
+    sqlite3_stmt *s = NULL;
+    bool scans = false;
+    if (sqlite3_prepare_v2(conn->handle, explain, -1, &s, NULL) != SQLITE_OK)
+        return true;
+    while (sqlite3_step(s) == SQLITE_ROW) {
+        const char *detail = (const char *)sqlite3_column_text(s, 3);
+        scans |= g_str_has_prefix(detail, "SCAN ") && strstr(detail, " USING ") == NULL && strstr(detail, "CONSTANT ROW") == NULL;
+    }
+    sqlite3_finalize(s);
+    return scans;
+}
+
+static void
+add_scans(SxConn *conn, GHashTable *found)
+{
+    GHashTableIter it;
+    gpointer sql;
+    g_hash_table_iter_init(&it, conn->stmts);
+    while (g_hash_table_iter_next(&it, &sql, NULL))
+        if (scans_a_table(conn, sql))
+            g_hash_table_add(found, sql);
+}
+
+char *
+sx_db_full_scans(SxDb *db)
+{
+    g_autoptr(GHashTable) found = g_hash_table_new(g_str_hash, g_str_equal);
+    g_mutex_lock(&db->writer_lock);
+    add_scans(db->writer, found);
+    g_mutex_unlock(&db->writer_lock);
+    g_mutex_lock(&db->readers_lock);
+    for (SxConn *conn = db->idle; conn != NULL; conn = conn->next)
+        add_scans(conn, found);
+    g_mutex_unlock(&db->readers_lock);
+    g_autofree char **all = (char **)g_hash_table_get_keys_as_array(found, NULL);
+    return g_strjoinv("\n", all);
+}

@@ -86,3 +86,6 @@ bool sx_db_is_null(SxStmt *stmt, int col);
 gint64 sx_db_int(SxStmt *stmt, int col);
 const char *sx_db_text(SxStmt *stmt, int col);                  /* valid until next or finish; NULL */
 const void *sx_db_blob(SxStmt *stmt, int col, gsize *ret_len);  /* likewise */
+
+/* For tests, with all connections given back: the statements prepared so far whose plan reads a whole table, a line each. */
+char *sx_db_full_scans(SxDb *db);

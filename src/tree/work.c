@@ -36,44 +36,75 @@ sx_tree_counts(SxTree *tree, int provider, SxCounts *ret)
 
 /* ---- at or below a directory ---- */
 
-/* Is the row at or below dir on the side where it is (shown, or else remote)? */
+typedef struct Below {
+    SxConn *conn;
+    gint64 dir;
+    GHashTable *known[2]; /* by side: directory -> is it at or below dir; many rows share few directories */
+} Below;
+
 static bool
-concerns(SxConn *conn, const SxRow *row, gint64 dir)
+is_below(Below *b, gint64 ino, bool remote)
 {
-    if (dir == SX_ROOT_INO || row->ino == dir)
+    gpointer found;
+    if (g_hash_table_lookup_extended(b->known[remote], &ino, NULL, &found))
+        return GPOINTER_TO_INT(found) != 0;
+    bool below = sx_tree_is_below(b->conn, ino, b->dir, remote);
+    g_hash_table_insert(b->known[remote], g_memdup2(&ino, sizeof ino), GINT_TO_POINTER(below));
+    return below;
+}
+
+/* Is the row (id, ino, l_parent, r_parent) at or below dir on the side where it is: shown, or else remote? */
+static bool
+concerns(Below *b, SxStmt *s)
+{
+    gint64 l_parent = sx_db_int(s, 2), r_parent = sx_db_int(s, 3);
+    if (b->dir == SX_ROOT_INO || sx_db_int(s, 1) == b->dir)
         return true;
-    if (row->l_parent > 0 && sx_tree_is_below(conn, row->l_parent, dir, false))
-        return true;
-    return row->r_parent > 0 && row->l_parent == 0 && sx_tree_is_below(conn, row->r_parent, dir, true);
+    return l_parent > 0 ? is_below(b, l_parent, false) : r_parent > 0 && is_below(b, r_parent, true);
+}
+
+static void
+collect_one(Below *b, const char *sql, int provider, guint limit, GArray *ids)
+{
+    g_autoptr(SxStmt) s = sx_db_query(b->conn, sql, SX_INT(provider));
+    while (ids->len < limit && sx_db_next(s)) {
+        gint64 id = sx_db_int(s, 0);
+        if (concerns(b, s))
+            g_array_append_val(ids, id);
+    }
 }
 
 /* Rows with work or an error at or below dir: the parked ones of each provider first, then by due time. */
-static GPtrArray *
+static GArray *
 collect(SxTree *tree, SxConn *conn, gint64 dir, guint limit)
 {
-    GPtrArray *rows = g_ptr_array_new_with_free_func((GDestroyNotify)sx_row_free);
-    g_autoptr(GArray) ids = sx_tree_provider_ids(tree);
-    for (guint i = 0; i < ids->len; i++) {
-        gint64 id = g_array_index(ids, int, i);
-        const char *const sql[] = {SX_ROW_SELECT "WHERE l.provider=?1 AND l.parked=1",
-                                   SX_ROW_SELECT "WHERE l.provider=?1 AND l.pending>0 AND l.parked=0 ORDER BY l.due"};
-        for (gsize k = 0; k < G_N_ELEMENTS(sql) && rows->len < limit; k++) {
-            g_autoptr(SxStmt) s = sx_db_query(conn, sql[k], SX_INT(id));
-            while (rows->len < limit && sx_db_next(s)) {
-                g_autoptr(SxRow) row = sx_tree_row_read(s);
-                if (concerns(conn, row, dir))
-                    g_ptr_array_add(rows, g_steal_pointer(&row));
-            }
-        }
+    GArray *ids = g_array_new(FALSE, FALSE, sizeof(gint64));
+    Below b = {.conn = conn, .dir = dir};
+    for (int i = 0; i < 2; i++)
+        b.known[i] = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    g_autoptr(GArray) providers = sx_tree_provider_ids(tree);
+    for (guint i = 0; i < providers->len; i++) {
+        int provider = g_array_index(providers, int, i);
+        collect_one(&b, "SELECT id,ino,l_parent,r_parent FROM link WHERE provider=?1 AND parked=1", provider, limit, ids);
+        collect_one(&b, "SELECT id,ino,l_parent,r_parent FROM link WHERE provider=?1 AND pending>0 AND parked=0 ORDER BY due",
+                    provider, limit, ids);
     }
-    return rows;
+    for (int i = 0; i < 2; i++)
+        g_hash_table_unref(b.known[i]);
+    return ids;
 }
 
 void
 sx_tree_each_pending(SxTree *tree, gint64 dir, guint limit, SxRowFn fn, void *data)
 {
+    g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify)sx_row_free);
     SxConn *conn = sx_db_snapshot(tree->db);
-    g_autoptr(GPtrArray) rows = collect(tree, conn, dir, limit);
+    g_autoptr(GArray) ids = collect(tree, conn, dir, limit);
+    for (guint i = 0; i < ids->len; i++) {
+        SxRow *row = sx_tree_row_load(conn, g_array_index(ids, gint64, i));
+        if (row != NULL)
+            g_ptr_array_add(rows, row);
+    }
     sx_db_done(conn, 0);
     for (guint i = 0; i < rows->len; i++)
         if (!fn(data, rows->pdata[i]))
@@ -83,16 +114,14 @@ sx_tree_each_pending(SxTree *tree, gint64 dir, guint limit, SxRowFn fn, void *da
 static int
 retry_in(SxTree *tree, SxConn *conn, gint64 dir, bool errors_only, gint64 due_real_ms)
 {
-    g_autoptr(GPtrArray) rows = collect(tree, conn, dir, G_MAXUINT);
-    for (guint i = 0; i < rows->len; i++) {
-        const SxRow *row = rows->pdata[i];
-        if (errors_only && !row->parked && row->tries == 0)
-            continue;
+    g_autoptr(GArray) ids = collect(tree, conn, dir, G_MAXUINT);
+    for (guint i = 0; i < ids->len; i++) {
+        gint64 id = g_array_index(ids, gint64, i);
         if (errors_only)
-            sx_db_run(conn, "UPDATE link SET parked=0,tries=0,err=NULL,err_text=NULL,due=?2 WHERE id=?1", SX_INT(row->id),
-                      SX_INT(due_real_ms));
-        else if (!row->parked)
-            sx_db_run(conn, "UPDATE link SET due=?2 WHERE id=?1", SX_INT(row->id), SX_INT(due_real_ms));
+            sx_db_run(conn, "UPDATE link SET parked=0,tries=0,err=NULL,err_text=NULL,due=?2 WHERE id=?1 AND (parked=1 OR tries>0)",
+                      SX_INT(id), SX_INT(due_real_ms));
+        else
+            sx_db_run(conn, "UPDATE link SET due=?2 WHERE id=?1 AND parked=0 AND due>?2", SX_INT(id), SX_INT(due_real_ms));
     }
     return 0;
 }

@@ -261,6 +261,68 @@ a_second_opener_is_refused(void **state)
     assert_true(sx_error_is(error, SX_ERR_BUSY));
 }
 
+#define THREADS 4
+#define EACH 150
+
+typedef struct Worker {
+    Fix *f;
+    gint64 shared;
+    int n, failures;
+} Worker;
+
+static bool
+count_all(void *data, gint64 cookie, const char *name, const SxAttr *attr)
+{
+    ++*(int *)data;
+    return true;
+}
+
+/* Each thread has names of its own in one directory, and all rename onto one shared name. */
+static gpointer
+work(gpointer data)
+{
+    Worker *w = data;
+    SxTree *tree = w->f->tree;
+    for (int i = 0; i < EACH; i++) {
+        g_autofree char *name = g_strdup_printf("%d-%d", w->n, i);
+        SxNew n = new_of(SX_KIND_FILE);
+        SxAttr a, b;
+        w->failures += sx_tree_create(tree, w->shared, name, &n, &a) != 0;
+        w->failures += sx_tree_lookup(tree, w->shared, name, &b) != 0 || a.ino != b.ino;
+        w->failures += sx_tree_write_begin(tree, a.ino, &b) != 0 || sx_tree_write_end(tree, a.ino, i, 1, true, 0, &b) != 0;
+        if (i % 3 == 0)
+            w->failures += mv(w->f, w->shared, name, w->shared, "shared", 0) != 0;
+        int seen = 0;
+        w->failures += sx_tree_readdir(tree, w->shared, 0, count_all, &seen) != 0 || seen < 1;
+        g_autofree char *path = sx_tree_path(tree, w->shared);
+        w->failures += g_strcmp0(path, "Files/d") != 0;
+        g_autoptr(GPtrArray) rows = sx_tree_pending(tree, 0, NOW_MS(w->f), 5);
+        w->failures += rows->len != 5 && i > 10;
+    }
+    return NULL;
+}
+
+static void
+threads_do_not_disturb_each_other(void **state)
+{
+    Fix *f = *state;
+    SxAttr d = make(f, f->root, "d", SX_KIND_DIR);
+    Worker w[THREADS];
+    GThread *threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        w[i] = (Worker){.f = f, .shared = d.ino, .n = i};
+        threads[i] = g_thread_new("work", work, &w[i]);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        g_thread_join(threads[i]);
+        assert_int_equal(w[i].failures, 0);
+    }
+    int n = 0;
+    assert_int_equal(sx_tree_readdir(f->tree, d.ino, 0, count_all, &n), 0);
+    assert_int_equal(n, THREADS * EACH * 2 / 3 + 1);
+    check(f);
+}
+
 int
 main(void)
 {
@@ -276,6 +338,7 @@ main(void)
         TEST(everything_survives_a_reopen),
         TEST(a_killed_tree_changes_nothing),
         TEST(a_second_opener_is_refused),
+        TEST(threads_do_not_disturb_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

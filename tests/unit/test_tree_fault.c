@@ -263,7 +263,7 @@ furnish(Fix *f)
     assert_int_equal(sx_tree_lookup(f->tree, f->root, "mod", &a), 0);
     dirty_row = a.row;
     assert_int_equal(sx_tree_write_begin(f->tree, a.ino, &a), 0);
-    assert_int_equal(sx_tree_write_end(f->tree, a.ino, 4, 4, true, 0, &a), 0);
+    assert_int_equal(sx_tree_write_end(f->tree, a.ino, 4, 4, true, 50000, &a), 0);
     assert_int_equal(sx_tree_lookup(f->tree, f->root, "hidden", &a), 0);
     hidden_row = a.row;
     assert_int_equal(sx_tree_unlink(f->tree, f->root, "hidden", false, 0, &a), 0);
@@ -361,6 +361,51 @@ opening_can_fail_anywhere(void **state)
     assert_in_range(n, 3, FAILURES_MAX - 1);
 }
 
+static void
+run_sql(Fix *f, const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void
+expect_refused(Fix *f, SxErrorCode code, const char *remedy)
+{
+    g_autofree char *before = NULL, *after = NULL;
+    gsize n_before, n_after;
+    g_autoptr(GError) error = NULL;
+    SxTreeOptions o = options_of(f);
+    assert_true(g_file_get_contents(f->path, &before, &n_before, NULL));
+    assert_null(sx_tree_open(&o, &error));
+    assert_true(sx_error_is(error, code));
+    assert_non_null(strstr(error->message, f->path));
+    assert_non_null(strstr(error->message, remedy));
+    assert_true(g_file_get_contents(f->path, &after, &n_after, NULL));
+    assert_int_equal(n_before, n_after);
+    assert_memory_equal(before, after, n_before);
+}
+
+static void
+newer_and_damaged_stores_are_refused_and_kept(void **state)
+{
+    Fix *f = fix_new();
+    open_tree(f);
+    furnish(f);
+    g_clear_pointer(&f->tree, sx_tree_close);
+    run_sql(f, "PRAGMA user_version=1000");
+    expect_refused(f, SX_ERR_NEWER, "later");
+    run_sql(f, "PRAGMA user_version=1; PRAGMA application_id=5");
+    expect_refused(f, SX_ERR_CORRUPT, "another program");
+    assert_true(g_file_set_contents(f->path, "this is no database, but long enough to look at, and then some more text "
+                                             "so that it has more than the hundred bytes of a header", -1, NULL));
+    expect_refused(f, SX_ERR_CORRUPT, "move this file");
+    assert_int_equal(unlink(f->path), 0);
+    open_tree(f);
+    fix_free(f);
+}
+
 /* ---- kill -9 ---- */
 
 /* Works for ever in DIR, telling each finished step through the pipe: step i makes d<i>/f, renames it to g and removes
@@ -439,6 +484,7 @@ main(void)
         cmocka_unit_test(each_call_is_done_or_not_done),
         cmocka_unit_test(a_full_disk_is_told_as_such),
         cmocka_unit_test(opening_can_fail_anywhere),
+        cmocka_unit_test(newer_and_damaged_stores_are_refused_and_kept),
     };
     fault_vfs_register(&vfs);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 /* The remote side: listings, results, conflicts, and what is pending after each. */
 #include "tests/unit/tree_fixture.h"
 
+#include "tree/tree_i.h" /* for the plans of its statements */
+
 static SxRemote *
 entry(const char *name, SxKind kind, const char *version, gint64 size)
 {
@@ -62,13 +64,19 @@ ino_at(Fix *f, gint64 dir, const char *name)
 }
 
 static void
-uploaded(Fix *f, gint64 dir, const char *name, const char *version)
+record_upload(Fix *f, gint64 dir, const char *name, const char *version)
 {
     g_autoptr(SxRow) row = row_at(f, dir, name);
     g_autoptr(SxRemote) e = entry(name, row->kind, version, row->size);
     e->mtime_ns = row->mtime_ns;
     assert_true(sx_tree_done_create(f->tree, row->id, dir, name, row->gen, e, NULL));
     assert_int_equal(bits(f, dir, name), *version == '\0' && row->kind == SX_KIND_FILE ? SX_PENDING_VERIFY : 0);
+}
+
+static void
+uploaded(Fix *f, gint64 dir, const char *name, const char *version)
+{
+    record_upload(f, dir, name, version);
     check(f);
 }
 
@@ -795,6 +803,46 @@ sides_of_a_conflict_with_a_deletion(void **state)
     assert_false(sx_tree_conflict(f->tree, 4711, NULL, "me", NULL, &name, NULL));
 }
 
+/* Nothing that runs for each call or each look at the work may read a whole table. */
+static void
+no_hot_call_reads_a_whole_table(void **state)
+{
+    Fix *f = *state;
+    SxAttr d = make(f, f->root, "d", SX_KIND_DIR), x = make(f, d.ino, "x", SX_KIND_FILE), r;
+    record_upload(f, f->root, "d", "");
+    record_upload(f, d.ino, "x", "v1");
+    overwrite(f, x.ino, 3);
+    assert_int_equal(sx_tree_link(f->tree, x.ino, f->root, "y", 0, &r), 0);
+    assert_int_equal(mv(f, f->root, "y", d.ino, "z", 0), 0);
+    assert_int_equal(mv(f, d.ino, "z", d.ino, "x", RENAME_EXCHANGE), 0);
+    make(f, f->root, "new", SX_KIND_FILE);
+    assert_int_equal(mv(f, f->root, "new", d.ino, "z", 0), 0);
+    assert_int_equal(sx_tree_unlink(f->tree, d.ino, "z", false, 0, &r), 0);
+    make(f, f->root, "e", SX_KIND_DIR);
+    assert_int_equal(sx_tree_rmdir(f->tree, f->root, "e", 0, &r), 0);
+    f->caps.stable_ids = true;
+    assert_true(sx_tree_set_caps(f->tree, f->provider, &f->caps, NULL));
+    g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func((GDestroyNotify)sx_remote_free);
+    g_ptr_array_add(entries, entry_id("n", SX_KIND_FILE, "v", "1"));
+    SxListing l = {.dir = d.ino, .entries = entries, .listed_real_ms = 1};
+    SxListed ret;
+    assert_true(sx_tree_apply_listing(f->tree, &l, NULL, &ret, NULL));
+    sx_listed_clear(&ret);
+    n_pending(f);
+    sx_tree_next_due(f->tree);
+    assert_int_equal(sx_tree_xattr_set(f->tree, d.ino, "user.a", "", 0, 0), 0);
+    assert_int_equal(sx_tree_touch(f->tree, d.ino, NOW_MS(f) + 100000), 0);
+    g_autoptr(GArray) unfinished = sx_tree_unfinished(f->tree);
+    g_autoptr(GArray) stale = sx_tree_stale_dirs(f->tree, f->provider, 0, 1, 5);
+    assert_true(sx_tree_pinned(f->tree, d.ino) == false);
+    g_autofree char *path = sx_tree_path(f->tree, d.ino), *there = sx_tree_remote_path(f->tree, d.ino);
+    g_autofree char *scans = sx_db_full_scans(f->tree->db);
+    g_auto(GStrv) lines = g_strsplit(scans, "\n", -1);
+    for (char **line = lines; *line != NULL; line++) /* providers are few */
+        if (**line != '\0' && strstr(*line, "FROM provider") == NULL && strstr(*line, "FROM sqlite_schema") == NULL)
+            fail_msg("reads a whole table: %s", *line);
+}
+
 int
 main(void)
 {
@@ -825,6 +873,7 @@ main(void)
         TEST(extended_attributes),
         TEST(busy_names_are_left_alone),
         TEST(sides_of_a_conflict_with_a_deletion),
+        TEST(no_hot_call_reads_a_whole_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,7 +96,8 @@ fix_new(void)
 static inline void
 fix_free(Fix *f)
 {
-    sx_tree_kill(f->tree); /* saves the copying back */
+    if (f->tree != NULL)
+        sx_tree_kill(f->tree); /* saves the copying back */
     sx_tree_close(f->tree);
     const char *files[] = {"tree.db", "tree.db-wal", "tree.db-shm", "lock"};
     for (gsize i = 0; i < G_N_ELEMENTS(files); i++) {
