@@ -60,11 +60,22 @@ create_op(SxKind kind)
     }
 }
 
+/* The operation that set the target can simply be tried again: it finds what the first try did. */
+static bool
+goes_to_target(const SxRow *r)
+{
+    return (r->pending & (SX_PENDING_CREATE | SX_PENDING_MOVE)) != 0 && r->l_parent == r->t_parent && strcmp(r->l_name, r->t_name) == 0;
+}
+
 /* What the row would do, and what it waits for, looking at its own facts only. */
 static void
 classify(const SxRow *r, Node *node)
 {
     node->wait = WAIT_NONE;
+    if (r->t_parent != 0 && !goes_to_target(r)) {
+        node->op = SX_OP_SETTLE;
+        return;
+    }
     if (r->pending & SX_PENDING_DELETE) {
         node->op = SX_OP_REMOVE;
         if (r->kind == SX_KIND_DIR && r->remote_children)
@@ -218,6 +229,7 @@ sx_op_name(SxOpKind kind)
         [SX_OP_WAIT] = "wait",         [SX_OP_MKDIR] = "mkdir",   [SX_OP_SYMLINK] = "symlink",
         [SX_OP_UPLOAD_NEW] = "upload", [SX_OP_UPLOAD] = "upload", [SX_OP_CONFLICT] = "conflict",
         [SX_OP_MOVE] = "move",         [SX_OP_MOVE_AWAY] = "move", [SX_OP_REMOVE] = "delete",
+        [SX_OP_SETTLE] = "settle",
         [SX_OP_ATTR] = "attr",         [SX_OP_VERIFY] = "verify",
     };
     return names[kind];

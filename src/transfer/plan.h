@@ -21,6 +21,7 @@ typedef enum SxOpKind {
     SX_OP_CONFLICT,  /* dirty, and the remote has another version than the one we based on: resolve */
     SX_OP_MOVE,      /* from (r_parent, r_name) to (l_parent, l_name) */
     SX_OP_MOVE_AWAY, /* to a name of its own beside it: SX_ASIDE_PREFIX + row id */
+    SX_OP_SETTLE,    /* was it put at (t_parent, t_name) by an operation of whose end we never heard? */
     SX_OP_REMOVE,
     SX_OP_ATTR,
     SX_OP_VERIFY,    /* list the directory to learn the version */

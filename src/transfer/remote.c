@@ -48,6 +48,15 @@ is_what_we_make(const SxRow *row, const SxRemote *there)
     return row->kind == SX_KIND_DIR || g_strcmp0(there->target, row->target) == 0;
 }
 
+/* The row has vanished (no error): nothing is left to do. */
+static bool
+gone_or(GError *lost, GError **error)
+{
+    if (lost != NULL)
+        g_propagate_error(error, lost);
+    return lost == NULL;
+}
+
 static bool
 op_make(SxRun *run, SxRow *row, GError **error)
 {
@@ -56,6 +65,9 @@ op_make(SxRun *run, SxRow *row, GError **error)
     g_autofree char *path = sx_remote_child_path(t, row->l_parent, row->l_name, error);
     if (path == NULL)
         return false;
+    GError *lost = NULL;
+    if (!sx_tree_set_target(t->tree, row->id, row->l_parent, row->l_name, NULL, &lost))
+        return gone_or(lost, error);
     g_autoptr(SxRemote) made = NULL;
     g_autoptr(GError) why = NULL;
     bool ok = row->kind == SX_KIND_DIR ? sx_provider_mkdir(p, path, &made, t->cancel, &why)
@@ -71,7 +83,7 @@ op_make(SxRun *run, SxRow *row, GError **error)
     if (made == NULL) /* gone again: the next plan tries anew */
         return sx_fail(error, SX_ERR_BUSY, "%s: %s: was there and is not any more", run->task.v->name, path);
     if (!is_what_we_make(row, made))
-        return sx_remote_apply(run, row->l_parent, row->l_name, made, error);
+        return sx_tree_clear_target(t->tree, row->id, error) && sx_remote_apply(run, row->l_parent, row->l_name, made, error);
     if (!sx_tree_done_create(t->tree, row->id, row->l_parent, row->l_name, row->gen, made, error))
         return false;
     if (row->kind == SX_KIND_DIR) /* somebody else's, perhaps with entries */
@@ -133,6 +145,8 @@ after_move(SxRun *run, SxRow *row, const char *from, const char *to, gint64 to_d
         return false;
     if (source == NULL && target != NULL && sx_remote_is_moved(row, target))
         return sx_tree_done_move(t->tree, row->id, to_dir, to_name, error);
+    if (!sx_tree_clear_target(t->tree, row->id, error))
+        return false;
     if (target != NULL && !sx_remote_apply(run, to_dir, to_name, target, error))
         return false;
     bool aside = false;
@@ -178,6 +192,9 @@ op_move(SxRun *run, SxRow *row, GError **error)
     g_autofree char *to = from != NULL ? sx_remote_child_path(t, run->to_dir, run->to_name, error) : NULL;
     if (to == NULL)
         return false;
+    GError *lost = NULL;
+    if (!sx_tree_set_target(t->tree, row->id, run->to_dir, run->to_name, row->intent, &lost))
+        return gone_or(lost, error);
     g_autoptr(GError) why = NULL;
     bool ok = SX_CAN(p, move) ? sx_provider_move(p, from, to, row->kind, t->cancel, &why)
                               : copy_then_remove(run, row, from, to, &why);
@@ -191,6 +208,65 @@ op_move(SxRun *run, SxRow *row, GError **error)
     return false;
 }
 
+/* ---- what an operation left behind of whose end we never heard ---- */
+
+static bool
+count_entry(void *data, const SxRemote *entry)
+{
+    (*(guint *)data)++;
+    return true;
+}
+
+/* Is it what the row's first operation made? An empty directory under that name may as well be ours. */
+static bool
+is_ours_made(SxRun *run, const SxRow *row, const char *path, const SxRemote *there, bool *ret_ours, GError **error)
+{
+    *ret_ours = false;
+    if (there->kind != row->kind)
+        return true;
+    if (row->kind == SX_KIND_FILE)
+        return sx_upload_is_intent(run, row, path, there, ret_ours, error);
+    guint entries = 0;
+    if (row->kind == SX_KIND_DIR && !sx_provider_list(run->task.v->p, path, count_entry, &entries, run->task.t->cancel, error))
+        return false;
+    *ret_ours = row->kind == SX_KIND_DIR ? entries == 0 : g_strcmp0(there->target, row->target) == 0;
+    return true;
+}
+
+static bool
+is_ours_at_target(SxRun *run, const SxRow *row, const char *path, const SxRemote *there, bool *ret_ours, GError **error)
+{
+    if (row->r_parent == 0)
+        return is_ours_made(run, row, path, there, ret_ours, error);
+    g_autofree char *from = sx_remote_child_path(run->task.t, row->r_parent, row->r_name, error);
+    g_autoptr(SxRemote) source = NULL;
+    if (from == NULL || !sx_remote_stat(run, from, &source, error))
+        return false;
+    *ret_ours = source == NULL && sx_remote_is_moved(row, there);
+    return true;
+}
+
+static bool
+op_settle(SxRun *run, SxRow *row, GError **error)
+{
+    SxTree *tree = run->task.t->tree;
+    g_autofree char *dir = sx_tree_remote_path(tree, row->t_parent);
+    if (dir == NULL) /* the directory is not there, so nothing is in it */
+        return sx_tree_clear_target(tree, row->id, error);
+    g_autofree char *path = sx_path_join(dir, row->t_name);
+    g_autoptr(SxRemote) there = NULL;
+    bool ours = false;
+    if (!sx_remote_stat(run, path, &there, error) ||
+        (there != NULL && !is_ours_at_target(run, row, path, there, &ours, error)))
+        return false;
+    if (!ours) {
+        sx_schedule_want(run->task.v, row->t_parent, 0); /* what is there, if anything, is news */
+        return sx_tree_clear_target(tree, row->id, error);
+    }
+    return row->r_parent == 0 ? sx_tree_done_create(tree, row->id, row->t_parent, row->t_name, 0, there, error)
+                              : sx_tree_done_move(tree, row->id, row->t_parent, row->t_name, error);
+}
+
 /* ---- removing ---- */
 
 /* It may have been changed by somebody after we deleted it here: then their version wins and comes back. The tree decides;
@@ -198,6 +274,17 @@ op_move(SxRun *run, SxRow *row, GError **error)
 static bool
 comes_back(SxRun *run, const SxRow *row, const SxRemote *there, bool *ret_back, GError **error)
 {
+    bool ours = false;
+    if (there->kind == SX_KIND_FILE && row->intent != NULL) { /* an upload of ours of whose end we never heard? */
+        g_autofree char *path = sx_remote_child_path(run->task.t, row->r_parent, row->r_name, error);
+        if (path == NULL || !sx_upload_is_intent(run, row, path, there, &ours, error))
+            return false;
+        if (ours ? !sx_tree_rebase(run->task.t->tree, row->id, there, error) : !sx_tree_set_intent(run->task.t->tree, row->id, NULL, error))
+            return false;
+    }
+    *ret_back = false;
+    if (ours)
+        return true;
     if (!sx_remote_apply(run, row->r_parent, row->r_name, there, error))
         return false;
     g_autoptr(SxRow) now = sx_tree_row(run->task.t->tree, row->id);
@@ -270,7 +357,9 @@ op_remove(SxRun *run, SxRow *row, GError **error)
         bool back;
         if (!comes_back(run, row, there, &back, error))
             return false;
-        return back || sx_fail(error, SX_ERR_BUSY, "%s: %s: cannot be deleted, although it has not changed", run->task.v->name, path);
+        g_autoptr(SxRow) now = sx_tree_row(t->tree, row->id);
+        bool news = back || now == NULL || g_strcmp0(now->base_version, row->base_version) != 0;
+        return news || sx_fail(error, SX_ERR_BUSY, "%s: %s: cannot be deleted, although it has not changed", run->task.v->name, path);
     }
     if (sx_error_is(why, SX_ERR_NOT_EMPTY)) /* something new in it: it is listed, then planned again */
         sx_schedule_want(run->task.v, row->ino, 0);
@@ -335,6 +424,7 @@ sx_remote_op(SxRun *run, SxRow *row, SxOpKind kind, GError **error)
     case SX_OP_SYMLINK: return op_make(run, row, error);
     case SX_OP_MOVE:
     case SX_OP_MOVE_AWAY: return op_move(run, row, error);
+    case SX_OP_SETTLE: return op_settle(run, row, error);
     case SX_OP_REMOVE: return op_remove(run, row, error);
     case SX_OP_ATTR: return op_attr(run, row, error);
     default: return true;

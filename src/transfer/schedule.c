@@ -416,7 +416,11 @@ run_new(SxProv *v, const SxRow *row, SxOpKind kind)
         run->from_name = g_strdup(row->r_name);
         add_above(v->t, run->above, row->r_parent);
     }
-    if (row->r_parent == 0 || kind == SX_OP_MOVE) {
+    if (kind == SX_OP_SETTLE) {
+        run->to_dir = row->t_parent;
+        run->to_name = g_strdup(row->t_name);
+        add_above(v->t, run->above, row->t_parent);
+    } else if (row->r_parent == 0 || kind == SX_OP_MOVE) {
         run->to_dir = row->l_parent;
         run->to_name = g_strdup(row->l_name);
         add_above(v->t, run->above, row->l_parent);
@@ -579,7 +583,7 @@ run_row(SxRun *run)
     sx_plan(&one, 1, &op);
     bool away = run->kind == SX_OP_MOVE_AWAY && row->r_parent == run->from_dir && g_strcmp0(row->r_name, run->from_name) == 0;
     bool same_place = (row->r_parent == 0 || (row->r_parent == run->from_dir && g_strcmp0(row->r_name, run->from_name) == 0)) &&
-                      (run->kind == SX_OP_MOVE_AWAY || run->to_dir == 0 ||
+                      (run->kind == SX_OP_MOVE_AWAY || run->kind == SX_OP_SETTLE || run->to_dir == 0 ||
                        (row->l_parent == run->to_dir && g_strcmp0(row->l_name, run->to_name) == 0));
     if (!same_place || (op.kind != run->kind && !away))
         return;

@@ -173,6 +173,8 @@ bool sx_look_path_moved(SxTransfer *t, guint64 since, gint64 dir); /* dir or a d
 /* Run one operation on a worker. true: done, or to be planned again; false: *error says why not. */
 bool sx_remote_op(SxRun *run, SxRow *row, SxOpKind kind, GError **error);
 bool sx_upload_op(SxRun *run, SxRow *row, SxOpKind kind, GError **error);
+/* Is that content the one of the row's intent? Reads it back when the size is right. */
+bool sx_upload_is_intent(SxRun *run, const SxRow *row, const char *path, const SxRemote *there, bool *ret_yes, GError **error);
 /* Sends the complete local content to another place, for providers that cannot move. */
 bool sx_upload_copy(SxRun *run, SxRow *row, const char *path, SxRemote **ret, GError **error);
 char *sx_remote_child_path(SxTransfer *t, gint64 dir, const char *name, GError **error);

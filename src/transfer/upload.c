@@ -197,14 +197,25 @@ digest_sink(void *data, gint64 off, const void *buf, gsize n)
 
 /* SIZE:XXH128 of what is there. */
 static char *
-read_back(Upload *u, const SxRemote *there, GError **error)
+read_back(SxRun *run, const char *path, const SxRemote *there, GError **error)
 {
     SxCond cond = {.kind = SX_IF_VERSION, .version = there->version, .size = there->size, .mtime_ns = there->mtime_ns};
     g_autoptr(SxDigest) d = sx_digest_new("xxh128");
-    if (there->size > 0 && !sx_provider_read(u->v->p, u->path, &cond, 0, there->size, digest_sink, d, u->t->cancel, error))
+    if (there->size > 0 && !sx_provider_read(run->task.v->p, path, &cond, 0, there->size, digest_sink, d, run->task.t->cancel, error))
         return NULL;
     g_autofree char *hex = sx_digest_finish(d);
     return g_strdup_printf("%" G_GINT64_FORMAT ":%s", there->size, strchr(hex, ':') + 1);
+}
+
+bool
+sx_upload_is_intent(SxRun *run, const SxRow *row, const char *path, const SxRemote *there, bool *ret_yes, GError **error)
+{
+    *ret_yes = false;
+    if (row->intent == NULL || g_ascii_strtoll(row->intent, NULL, 10) != there->size)
+        return true;
+    g_autofree char *bytes = read_back(run, path, there, error);
+    *ret_yes = g_strcmp0(bytes, row->intent) == 0;
+    return bytes != NULL;
 }
 
 typedef enum Whose { WHOSE_UNKNOWN, WHOSE_NOW, WHOSE_EARLIER, WHOSE_OTHER } Whose;
@@ -227,7 +238,7 @@ whose(Upload *u, const SxRemote *there, GError **error)
     }
     if (!may_be_now && !may_be_earlier)
         return WHOSE_OTHER;
-    g_autofree char *bytes = read_back(u, there, error);
+    g_autofree char *bytes = read_back(u->run, u->path, there, error);
     if (bytes == NULL)
         return WHOSE_UNKNOWN;
     if (strcmp(bytes, u->intent) == 0)
@@ -273,7 +284,7 @@ resolve(Upload *u, bool *ret_send, GError **error)
         return new_ || aside || sx_remote_apply(u->run, u->dir, u->name, NULL, error);
     }
     if (there->kind != SX_KIND_FILE)
-        return sx_remote_apply(u->run, u->dir, u->name, there, error);
+        return sx_tree_clear_target(tree, u->row->id, error) && sx_remote_apply(u->run, u->dir, u->name, there, error);
     if (!new_ && is_base(u, there)) {
         *ret_send = true; /* an old listing had said otherwise */
         u->row->r_size = there->size;
@@ -291,7 +302,8 @@ resolve(Upload *u, bool *ret_send, GError **error)
     default: break;
     }
     /* A new file meets one of that name: the row takes its side on, and the next plan finds the conflict. */
-    return new_ ? sx_remote_apply(u->run, u->dir, u->name, there, error) : make_conflict(u, there, error);
+    return new_ ? sx_tree_clear_target(tree, u->row->id, error) && sx_remote_apply(u->run, u->dir, u->name, there, error)
+                : make_conflict(u, there, error);
 }
 
 /* ---- sending ---- */
@@ -383,8 +395,13 @@ send_content(Upload *u, GError **error)
     SxCond cond = {.kind = SX_IF_ABSENT};
     if (row->r_parent != 0)
         cond = (SxCond){.kind = SX_IF_VERSION, .version = row->base_version, .size = row->r_size, .mtime_ns = row->r_mtime_ns};
-    if (!sx_tree_set_intent(u->t->tree, row->id, u->intent, error))
-        return false;
+    GError *lost = NULL;
+    bool noted = row->r_parent == 0 ? sx_tree_set_target(u->t->tree, row->id, u->dir, u->name, u->intent, &lost)
+                                    : sx_tree_set_intent(u->t->tree, row->id, u->intent, &lost);
+    if (lost != NULL)
+        g_propagate_error(error, lost);
+    if (!noted)
+        return lost == NULL; /* deleted meanwhile */
     g_autofree char *intent = g_strdup(u->intent);
     g_free(row->intent);
     row->intent = g_steal_pointer(&intent);

@@ -9,9 +9,10 @@ static const struct {
     const char *what; /* followed by the number found */
     const char *sql;
 } rules[] = {
-    {"row without any side", "SELECT id FROM link WHERE l_parent=0 AND r_parent=0"},
+    {"row without any side", "SELECT id FROM link WHERE l_parent=0 AND r_parent=0 AND t_parent=0"},
     {"row with a parent and no name, or the reverse",
-     "SELECT id FROM link WHERE (l_parent=0)<>(l_name IS NULL) OR (r_parent=0)<>(r_name IS NULL)"},
+     "SELECT id FROM link WHERE (l_parent=0)<>(l_name IS NULL) OR (r_parent=0)<>(r_name IS NULL) OR "
+     "(t_parent=0)<>(t_name IS NULL)"},
     {"row shown in what is not a shown directory",
      "SELECT id FROM link l WHERE l_parent>0 AND NOT EXISTS(SELECT 1 FROM inode p WHERE p.ino=l.l_parent AND p.kind=2 AND p.nlink>0)"},
     {"row of another provider than its directory",

@@ -17,6 +17,7 @@ typedef struct Listing {
     GPtrArray *known;      /* of SxRow: what was there before */
     GHashTable *by_name;   /* r_name -> its row in known */
     GHashTable *ids;       /* native ids in the listing */
+    GHashTable *targets;   /* names at which an operation of ours may have put something: not news before that is settled */
     GHashTable *matched;   /* ids of rows that an entry has found */
     GPtrArray *displaced;  /* of SxRow (in known): another object has its place */
     GPtrArray *matches;    /* of SxMatch */
@@ -36,6 +37,7 @@ listing_init(Listing *l)
     l->known = g_ptr_array_new_with_free_func((GDestroyNotify)sx_row_free);
     l->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     l->ids = g_hash_table_new(g_str_hash, g_str_equal);
+    l->targets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     l->matched = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     l->displaced = g_ptr_array_new();
     l->matches = g_ptr_array_new_with_free_func(match_free);
@@ -47,6 +49,7 @@ listing_clear(Listing *l)
     g_ptr_array_unref(l->matches);
     g_ptr_array_unref(l->displaced);
     g_hash_table_unref(l->matched);
+    g_hash_table_unref(l->targets);
     g_hash_table_unref(l->ids);
     g_hash_table_unref(l->by_name);
     g_ptr_array_unref(l->known);
@@ -61,9 +64,19 @@ know(Listing *l, SxRow *row)
 
 /* ---- which row is meant ---- */
 
+static void
+know_targets(Listing *l)
+{
+    g_autoptr(SxStmt) s = sx_db_query(l->a.conn, "SELECT t_name FROM link WHERE t_parent=?1 AND t_parent>0", SX_INT(l->a.dir));
+    while (sx_db_next(s))
+        g_hash_table_add(l->targets, g_strdup(sx_db_text(s, 0)));
+}
+
 static bool
 ignored(const Listing *l, const char *name)
 {
+    if (g_hash_table_contains(l->targets, name))
+        return true;
     return l->in->ignore != NULL && l->in->ignore(l->in->data, name);
 }
 
@@ -193,7 +206,7 @@ handle_missing(Listing *l, SxListed *ret)
         if (g_hash_table_contains(l->matched, &was->id) || ignored(l, was->r_name))
             continue;
         g_autoptr(SxRow) row = sx_tree_row_load(l->a.conn, was->id);
-        if (row == NULL || row->r_parent != l->a.dir)
+        if (row == NULL || row->r_parent != l->a.dir || row->t_parent != 0) /* may be at its target already */
             continue;
         bool confirmed = l->in->confirmed_gone != NULL && g_hash_table_contains(l->in->confirmed_gone, row->r_name);
         if (confirmed) {
@@ -278,6 +291,7 @@ sx_tree_apply_listing(SxTree *tree, const SxListing *listing, SxChanges *changes
         know(&l, rows->pdata[i]);
     g_ptr_array_unref(rows);
     ret->known = l.known->len;
+    know_targets(&l);
     apply_entries(&l);
     handle_missing(&l, ret);
     sx_db_run(l.a.conn, "UPDATE inode SET listed=1, listed_ms=?2 WHERE ino=?1", SX_INT(listing->dir), SX_INT(listing->listed_real_ms));
@@ -310,8 +324,9 @@ sx_tree_apply_stat(SxTree *tree, gint64 dir, const char *name, const SxRemote *r
     SxRow *row = sx_tree_row_remote(l.a.conn, dir, name);
     if (row != NULL)
         know(&l, row);
+    know_targets(&l);
     apply_entries(&l);
-    if (remote == NULL && row != NULL)
+    if (remote == NULL && row != NULL && row->t_parent == 0)
         sx_tree_remote_gone(tree, l.a.conn, row, changes);
     listing_clear(&l);
     return end_apply(&l.a, before, error);

@@ -144,7 +144,7 @@ find_donor(SxConn *conn, gint64 parent, const char *name, SxKind kind)
     if (kind != SX_KIND_FILE && kind != SX_KIND_DIR)
         return NULL;
     SxRow *row = sx_tree_row_remote(conn, parent, name);
-    if (row != NULL && row->l_parent == 0 && row->kind == kind)
+    if (row != NULL && row->l_parent == 0 && row->t_parent == 0 && row->kind == kind)
         return row;
     sx_row_free(row);
     return NULL;
@@ -156,7 +156,7 @@ sx_tree_row_place(SxTree *tree, SxConn *conn, SxRow *row, gint64 parent, const c
 {
     /* A content that is not all here must come from its own remote side first: no taking over. */
     bool here = row->kind != SX_KIND_FILE || row->cached == 2;
-    g_autoptr(SxRow) donor = row->r_parent == 0 && here ? find_donor(conn, parent, name, row->kind) : NULL;
+    g_autoptr(SxRow) donor = row->r_parent == 0 && row->t_parent == 0 && here ? find_donor(conn, parent, name, row->kind) : NULL;
     sx_tree_row_set_local(row, parent, name);
     row->due_real_ms = due_real_ms;
     sx_tree_row_unpark(row);
@@ -220,7 +220,7 @@ void
 sx_tree_row_hide(SxTree *tree, SxConn *conn, SxRow *row, gint64 due_real_ms)
 {
     save_source(tree, conn, row, due_real_ms);
-    if (row->r_parent == 0) {
+    if (row->r_parent == 0 && row->t_parent == 0) {
         sx_tree_row_delete(conn, row->id);
         return;
     }
@@ -231,8 +231,10 @@ sx_tree_row_hide(SxTree *tree, SxConn *conn, SxRow *row, gint64 due_real_ms)
     sx_tree_row_unpark(row);
     sx_tree_row_save(tree, conn, row);
     /* Its remote name may have been taken anew before it was deleted here. */
+    if (row->r_parent == 0 || row->t_parent != 0)
+        return;
     g_autoptr(SxRow) taker = sx_tree_row_local(conn, row->r_parent, row->r_name);
-    if (taker != NULL && taker->r_parent == 0 && taker->kind == row->kind &&
+    if (taker != NULL && taker->r_parent == 0 && taker->t_parent == 0 && taker->kind == row->kind &&
         ((row->kind == SX_KIND_FILE && taker->cached == 2) || row->kind == SX_KIND_DIR))
         sx_tree_take_over(tree, conn, row, taker, due_real_ms);
 }

@@ -200,6 +200,8 @@ hidden_file(SxApply *a, SxRow *row, const SxRemote *e)
         sx_tree_set_base(row);
         row->verify = false;
         save(a, row);
+    } else if (row->intent != NULL) {
+        return; /* perhaps an upload of ours of whose end we never heard: the deletion looks */
     } else if (row->verify || row->base_version == NULL || (!known(row->base_version) && known(row->r_version)) ||
                content_differs(row, row->base_version, e)) {
         show_again(a, row, e);

@@ -43,12 +43,13 @@ sx_tree_pending_bits(SxTree *tree, const SxRow *row)
     if (row->l_parent == SX_ROOT_INO)
         return 0; /* a provider's root: on both sides always */
     unsigned verify = row->verify && row->r_parent != 0 ? SX_PENDING_VERIFY : 0;
+    verify |= row->t_parent != 0 ? SX_PENDING_TARGET : 0;
     if (row->l_parent == 0)
-        return SX_PENDING_DELETE | verify;
+        return (row->r_parent != 0 ? SX_PENDING_DELETE : 0) | verify;
     SxTreeCaps caps;
     sx_tree_caps(tree, row->provider, &caps);
     if (row->r_parent == 0)
-        return sx_tree_stays_local(tree, row->kind, row->l_name, &caps) ? 0 : SX_PENDING_CREATE;
+        return sx_tree_stays_local(tree, row->kind, row->l_name, &caps) ? verify : SX_PENDING_CREATE | verify;
     unsigned bits = verify;
     if (row->l_parent != row->r_parent || strcmp(row->l_name, row->r_name) != 0)
         bits |= SX_PENDING_MOVE;
@@ -93,10 +94,14 @@ add_facts(SxTree *tree, SxConn *conn, GHashTable *known, SxRow *row)
         row->parent_chain_clean = chain_clean(tree, conn, known, row->l_parent);
         row->occupant = sx_db_get_int(conn, 0, "SELECT id FROM link WHERE r_parent=?1 AND r_name=?2 AND r_parent>0 AND id<>?3",
                                       SX_INT(row->l_parent), SX_TEXT(row->l_name), SX_INT(row->id));
+        if (row->occupant == 0)
+            row->occupant = sx_db_get_int(conn, 0, "SELECT id FROM link WHERE t_parent=?1 AND t_name=?2 AND t_parent>0 AND id<>?3",
+                                          SX_INT(row->l_parent), SX_TEXT(row->l_name), SX_INT(row->id));
     }
     if (row->kind == SX_KIND_DIR)
         row->remote_children =
-            sx_db_get_int(conn, 0, "SELECT 1 FROM link WHERE r_parent=?1 AND r_parent>0 LIMIT 1", SX_INT(row->ino)) != 0;
+            sx_db_get_int(conn, 0, "SELECT 1 FROM link WHERE r_parent=?1 AND r_parent>0 LIMIT 1", SX_INT(row->ino)) != 0 ||
+            sx_db_get_int(conn, 0, "SELECT 1 FROM link WHERE t_parent=?1 AND t_parent>0 LIMIT 1", SX_INT(row->ino)) != 0;
 }
 
 static GHashTable *

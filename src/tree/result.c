@@ -110,8 +110,11 @@ done_create(Result *r)
     }
     vacate(r, row->id);
     sx_tree_row_set_remote(row, r->r_parent, r->r_name);
+    sx_tree_row_set_target(row, 0, NULL);
     record_content(r, row);
     save(r, row);
+    if (row->l_parent == 0) /* deleted here meanwhile: something else may have the name now */
+        sx_tree_row_hide(r->tree, r->conn, row, sx_clock_real_ms(r->tree->clock));
 }
 
 bool
@@ -154,6 +157,7 @@ done_move(Result *r)
         return;
     vacate(r, row->id);
     sx_tree_row_set_remote(row, r->r_parent, r->r_name);
+    sx_tree_row_set_target(row, 0, NULL);
     sx_tree_row_unpark(row);
     sx_tree_row_save(r->tree, r->conn, row);
 }
@@ -230,6 +234,7 @@ adopt(Result *r)
             return;
         vacate(r, row->id);
         sx_tree_row_set_remote(row, row->l_parent, row->l_name);
+        sx_tree_row_set_target(row, 0, NULL);
     }
     record_content(r, row);
     save(r, row);
@@ -286,6 +291,47 @@ sx_tree_set_intent(SxTree *tree, gint64 row, const char *intent, GError **error)
         return false;
     sx_db_run(conn, "UPDATE link SET intent=?2 WHERE id=?1", SX_INT(row), SX_TEXT(intent));
     return finish(tree, conn, "cannot record an intent", error);
+}
+
+bool
+sx_tree_set_target(SxTree *tree, gint64 row, gint64 parent, const char *name, const char *intent, GError **error)
+{
+    SxConn *conn;
+    if (!begin(tree, &conn, "cannot record a target", error))
+        return false;
+    g_autoptr(SxRow) r = sx_tree_row_load(conn, row);
+    if (r != NULL) {
+        sx_tree_row_set_target(r, parent, name);
+        g_free(r->intent);
+        r->intent = g_strdup(intent);
+        sx_tree_row_save(tree, conn, r);
+    }
+    return finish(tree, conn, "cannot record a target", error) && r != NULL;
+}
+
+static void
+clear_target(SxTree *tree, SxConn *conn, SxRow *row)
+{
+    sx_tree_row_set_target(row, 0, NULL);
+    if (row->l_parent != 0 || row->r_parent != 0) {
+        sx_tree_row_save(tree, conn, row);
+        return;
+    }
+    sx_tree_row_delete(conn, row->id);
+    if (row->kind == SX_KIND_DIR)
+        sx_tree_inode_delete(conn, row->ino);
+}
+
+bool
+sx_tree_clear_target(SxTree *tree, gint64 row, GError **error)
+{
+    SxConn *conn;
+    if (!begin(tree, &conn, "cannot record a target", error))
+        return false;
+    g_autoptr(SxRow) r = sx_tree_row_load(conn, row);
+    if (r != NULL && r->t_parent != 0)
+        clear_target(tree, conn, r);
+    return finish(tree, conn, "cannot record a target", error);
 }
 
 bool

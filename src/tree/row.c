@@ -9,7 +9,7 @@ sx_row_free(SxRow *row)
     if (row == NULL)
         return;
     char *texts[] = {row->l_name, row->r_name, row->r_id, row->r_version, row->r_hash, row->base_version,
-                     row->target, row->err_text, row->intent, row->resume};
+                     row->target, row->err_text, row->t_name, row->intent, row->resume};
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++)
         g_free(texts[i]);
     g_free(row);
@@ -21,7 +21,7 @@ sx_row_copy(const SxRow *row)
     SxRow *copy = g_new(SxRow, 1);
     *copy = *row;
     char **texts[] = {&copy->l_name, &copy->r_name, &copy->r_id, &copy->r_version, &copy->r_hash, &copy->base_version,
-                      &copy->target, &copy->err_text, &copy->intent, &copy->resume};
+                      &copy->target, &copy->err_text, &copy->t_name, &copy->intent, &copy->resume};
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++)
         *texts[i] = g_strdup(*texts[i]);
     return copy;
@@ -60,6 +60,8 @@ sx_tree_row_read(SxStmt *s)
     row->err_text = g_strdup(sx_db_text(s, c++));
     row->verify = sx_db_int(s, c++) != 0;
     row->sent_real_ms = sx_db_int(s, c++);
+    row->t_parent = sx_db_int(s, c++);
+    row->t_name = g_strdup(sx_db_text(s, c++));
     row->intent = g_strdup(sx_db_text(s, c++));
     row->resume = g_strdup(sx_db_text(s, c++));
     row->resume_gen = sx_db_int(s, c++);
@@ -143,8 +145,8 @@ value_error(SxErrorCode code)
         SX_TEXT((row)->r_id), SX_TEXT((row)->r_version), SX_TEXT((row)->r_hash), SX_INT((row)->r_size),                \
         value_time((row)->r_mtime_ns), SX_INT((row)->r_mode), SX_INT((row)->r_gen), SX_TEXT((row)->base_version),      \
         SX_INT((row)->due_real_ms), SX_INT((row)->parked), SX_INT((row)->tries), value_error((row)->err),              \
-        SX_TEXT((row)->err_text), SX_INT((row)->verify), SX_INT((row)->sent_real_ms), SX_TEXT((row)->intent),          \
-        SX_TEXT((row)->resume), SX_INT((row)->resume_gen)
+        SX_TEXT((row)->err_text), SX_INT((row)->verify), SX_INT((row)->sent_real_ms), SX_INT((row)->t_parent),         \
+        SX_TEXT((row)->t_name), SX_TEXT((row)->intent), SX_TEXT((row)->resume), SX_INT((row)->resume_gen)
 
 void
 sx_tree_row_insert(SxTree *tree, SxConn *conn, SxRow *row)
@@ -153,8 +155,8 @@ sx_tree_row_insert(SxTree *tree, SxConn *conn, SxRow *row)
     row->pending = sx_tree_pending_bits(tree, row);
     sx_db_run(conn,
               "INSERT INTO link(id,ino,provider,kind,pending,l_parent,l_name,r_parent,r_name,r_id,r_version,r_hash,r_size,"
-              "r_mtime,r_mode,r_gen,base_version,due,parked,tries,err,err_text,verify,sent_ms,intent,resume,resume_gen) "
-              "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27)",
+              "r_mtime,r_mode,r_gen,base_version,due,parked,tries,err,err_text,verify,sent_ms,t_parent,t_name,intent,resume,resume_gen) "
+              "VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29)",
               ROW_VALUES(row));
 }
 
@@ -170,7 +172,8 @@ sx_tree_row_save(SxTree *tree, SxConn *conn, SxRow *row)
     sx_db_run(conn,
               "UPDATE link SET ino=?2,provider=?3,kind=?4,pending=?5,l_parent=?6,l_name=?7,r_parent=?8,r_name=?9,r_id=?10,"
               "r_version=?11,r_hash=?12,r_size=?13,r_mtime=?14,r_mode=?15,r_gen=?16,base_version=?17,due=?18,parked=?19,"
-              "tries=?20,err=?21,err_text=?22,verify=?23,sent_ms=?24,intent=?25,resume=?26,resume_gen=?27 WHERE id=?1",
+              "tries=?20,err=?21,err_text=?22,verify=?23,sent_ms=?24,t_parent=?25,t_name=?26,intent=?27,resume=?28,resume_gen=?29 "
+              "WHERE id=?1",
               ROW_VALUES(row));
 }
 
@@ -234,6 +237,14 @@ sx_tree_row_set_remote(SxRow *row, gint64 parent, const char *name)
     g_autofree char *old = row->r_name;
     row->r_parent = parent;
     row->r_name = g_strdup(name);
+}
+
+void
+sx_tree_row_set_target(SxRow *row, gint64 parent, const char *name)
+{
+    g_autofree char *old = row->t_name;
+    row->t_parent = parent;
+    row->t_name = g_strdup(name);
 }
 
 void

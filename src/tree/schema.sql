@@ -71,6 +71,8 @@ CREATE TABLE link (
   err_text TEXT,
   verify INTEGER NOT NULL DEFAULT 0,
   sent_ms INTEGER NOT NULL DEFAULT 0, -- verify: when the upload had ended
+  t_parent INTEGER NOT NULL DEFAULT 0, -- where an operation under way puts the object; 0: none
+  t_name TEXT,
   intent TEXT,
   resume TEXT,
   resume_gen INTEGER NOT NULL DEFAULT 0
@@ -78,6 +80,7 @@ CREATE TABLE link (
 CREATE UNIQUE INDEX link_local ON link(l_parent, l_name) WHERE l_parent > 0;
 CREATE INDEX link_dir ON link(l_parent) WHERE l_parent > 0; -- readdir: entries by row id
 CREATE UNIQUE INDEX link_remote ON link(r_parent, r_name) WHERE r_parent > 0;
+CREATE INDEX link_target ON link(t_parent, t_name) WHERE t_parent > 0;
 CREATE INDEX link_ino ON link(ino) WHERE ino > 0;
 CREATE INDEX link_rid ON link(provider, r_id) WHERE r_id IS NOT NULL;
 CREATE INDEX link_due ON link(provider, due) WHERE pending > 0 AND parked = 0;

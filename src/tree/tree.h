@@ -19,6 +19,11 @@
  * same size and a modification time not after the end of the upload (r_mtime) adopts the version; a wrong size at that
  * time means a damaged upload (dirty again, on top of the listed version); a later time means a change by somebody else.
  *
+ * Under way: before an operation gives an object a new place (first upload, mkdir, move) the place is written into the row as
+ * its target (t_parent, t_name), and taken out with the result. So when the process dies, or a reply is lost, while the user
+ * renames or deletes the file here, the object that may have come into being there is known: listings leave the names of
+ * targets alone, the row stays even without any side, and SX_OP_SETTLE looks which it was. Nothing comes back from the dead.
+ *
  * A row stays with its remote object, so that the result of an operation under way always meets the object it acted on.
  * Replace by rename (of files): the row that had the name keeps name and remote side and gets the other's inode (r_gen 0:
  * content differs); the other row is left with its own remote side (to be deleted there) or vanishes. The same when a
@@ -67,6 +72,7 @@ typedef enum SxPending {
     SX_PENDING_CONTENT = 8, /* r_gen != gen */
     SX_PENDING_ATTR = 16,   /* mtime or mode differ and the provider can hold them; not set with CONTENT, which carries them */
     SX_PENDING_VERIFY = 32, /* uploaded, version not yet known */
+    SX_PENDING_TARGET = 64, /* an operation may have put it at (t_parent, t_name); not known yet */
 } SxPending;
 
 typedef struct SxRow {
@@ -93,6 +99,8 @@ typedef struct SxRow {
     SxErrorCode err;             /* last failure; SX_N_ERRORS: none */
     char *err_text;
     bool parked;                 /* permanent: waits for the user or a change */
+    gint64 t_parent;             /* where an operation under way puts the object, see above; 0: none */
+    char *t_name;
     char *intent;                /* "SIZE:XXH128HEX" of an upload under way, to recognise our own bytes after a lost reply */
     char *resume;                /* the provider's resume state, valid for generation resume_gen */
     gint64 resume_gen;
@@ -283,6 +291,11 @@ bool sx_tree_rebase(SxTree *tree, gint64 row, const SxRemote *remote, GError **e
  * local content just becomes new). Listed by sx_tree_conflicts. */
 bool sx_tree_conflict(SxTree *tree, gint64 row, const SxRemote *remote, const char *who, SxChanges *changes, char **ret_conflict_name,
                       GError **error);
+/* Before the call that makes the object at (parent, name), or moves it there; with the intent of an upload, or NULL. false
+ * without an error: the row has gone meanwhile. */
+bool sx_tree_set_target(SxTree *tree, gint64 row, gint64 parent, const char *name, const char *intent, GError **error);
+/* The object certainly is not at the target. A row that had nothing else vanishes. */
+bool sx_tree_clear_target(SxTree *tree, gint64 row, GError **error);
 bool sx_tree_set_intent(SxTree *tree, gint64 row, const char *intent, GError **error);
 bool sx_tree_set_resume(SxTree *tree, gint64 row, gint64 gen, const char *resume, GError **error);
 bool sx_tree_failed(SxTree *tree, gint64 row, const GError *why, gint64 due_real_ms, bool park, GError **error); /* tries+1 */

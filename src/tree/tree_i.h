@@ -60,10 +60,11 @@ void sx_tree_row_unpark(SxRow *row); /* something changed: failures of before sa
 void sx_tree_row_set_local(SxRow *row, gint64 parent, const char *name);
 void sx_tree_row_set_remote(SxRow *row, gint64 parent, const char *name);
 void sx_tree_row_clear_remote(SxRow *row);
+void sx_tree_row_set_target(SxRow *row, gint64 parent, const char *name);
 #define SX_ROW_SELECT                                                                                                  \
     "SELECT l.id,l.ino,l.provider,l.kind,l.pending,l.l_parent,l.l_name,l.r_parent,l.r_name,l.r_id,l.r_version,"        \
     "l.r_hash,l.r_size,l.r_mtime,l.r_mode,l.r_gen,l.base_version,l.due,l.parked,l.tries,l.err,l.err_text,l.verify,"    \
-    "l.sent_ms,l.intent,l.resume,l.resume_gen,i.gen,i.cver,i.cached,i.writing,i.size,i.mtime,i.mode,i.target "         \
+    "l.sent_ms,l.t_parent,l.t_name,l.intent,l.resume,l.resume_gen,i.gen,i.cver,i.cached,i.writing,i.size,i.mtime,i.mode,i.target "         \
     "FROM link l LEFT JOIN inode i ON i.ino=l.ino "
 
 /* ---- look.c ---- */
