@@ -9,6 +9,7 @@ unit_tests = \
 	tests/unit/test_tree_fault \
 	tests/unit/test_db \
 	tests/unit/test_tree_remote \
+	tests/unit/test_tree_target \
 	tests/unit/test_base \
 	tests/unit/test_cache \
 	tests/unit/test_cache_budget \
@@ -85,3 +86,6 @@ tests_unit_test_cli_SOURCES = tests/unit/test_cli.c $(cli_sources)
 tests_unit_test_cli_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_tree_model_SOURCES = tests/unit/test_tree_model.c tests/unit/tree_fixture.h
 tests_unit_test_tree_model_LDADD = $(SX_TEST_LIBS)
+
+tests_unit_test_tree_target_SOURCES = tests/unit/test_tree_target.c tests/unit/tree_fixture.h
+tests_unit_test_tree_target_LDADD = $(SX_TEST_LIBS)
