@@ -298,7 +298,8 @@ typedef struct SxFlight {
     SxTask task;
     gint64 dir;
     guint refs;   /* lock: the table or worker, and each waiter */
-    bool done;    /* lock */
+    bool unless_listed; /* lock: nobody wants it if it has been listed by now */
+    bool begun, done;   /* lock */
     int err;      /* lock, written before done */
     char *why;
 } SxFlight;
@@ -321,7 +322,14 @@ flight_run(SxTask *task)
     SxProv *v = task->v;
     g_autofree char *why = NULL;
     int err = -EINTR;
-    if (!g_cancellable_is_cancelled(t->cancel))
+    SxAttr attr;
+    g_mutex_lock(&t->lock);
+    f->begun = true;
+    bool look = f->unless_listed;
+    g_mutex_unlock(&t->lock);
+    if (look && sx_tree_getattr(t->tree, f->dir, &attr) == 0 && attr.listed)
+        err = 0;
+    else if (!g_cancellable_is_cancelled(t->cancel))
         err = sx_changes_list_dir(v, f->dir, false, t->cancel, &why);
     g_mutex_lock(&t->lock);
     g_hash_table_remove(t->flights, &f->dir);
@@ -336,7 +344,7 @@ flight_run(SxTask *task)
 
 /* lock is held. Returns the flight with a reference for the caller; *ret_new: it must be submitted. */
 static SxFlight *
-flight_get(SxProv *v, gint64 dir, bool *ret_new)
+flight_get(SxProv *v, gint64 dir, bool unless_listed, bool *ret_new)
 {
     SxFlight *f = g_hash_table_lookup(v->t->flights, &dir);
     *ret_new = f == NULL;
@@ -345,24 +353,32 @@ flight_get(SxProv *v, gint64 dir, bool *ret_new)
         f->task = (SxTask){.t = v->t, .v = v, .lane = SX_LANE_LIST, .fn = flight_run};
         f->dir = dir;
         f->refs = 1;
+        f->unless_listed = unless_listed;
         g_hash_table_insert(v->t->flights, &f->dir, f);
     }
+    f->unless_listed &= unless_listed;
     f->refs++;
     return f;
 }
 
-void
-sx_changes_list_later(SxProv *v, gint64 dir)
+static void
+list_later(SxProv *v, gint64 dir, bool unless_listed)
 {
     SxTransfer *t = v->t;
     g_mutex_lock(&t->lock);
     bool new_ = false, full = v->lanes[SX_LANE_LIST].idle.length >= SX_LANE_QUEUE_MAX;
     if (!full && t->started && !t->stopping)
-        flight_unref(flight_get(v, dir, &new_));
+        flight_unref(flight_get(v, dir, unless_listed, &new_));
     SxFlight *f = new_ ? g_hash_table_lookup(t->flights, &dir) : NULL;
     g_mutex_unlock(&t->lock);
     if (f != NULL)
         sx_schedule_submit(&f->task, false);
+}
+
+void
+sx_changes_list_later(SxProv *v, gint64 dir)
+{
+    list_later(v, dir, false);
 }
 
 /* lock is held. A task that waits behind others and is wanted now. */
@@ -375,7 +391,7 @@ make_urgent(SxFlight *f)
 }
 
 static int
-list_and_wait(SxProv *v, gint64 dir, GCancellable *cancel, char **ret_why)
+list_and_wait(SxProv *v, gint64 dir, bool fresh, GCancellable *cancel, char **ret_why)
 {
     SxTransfer *t = v->t;
     SxWaker waker;
@@ -383,7 +399,8 @@ list_and_wait(SxProv *v, gint64 dir, GCancellable *cancel, char **ret_why)
     gint64 deadline = sx_clock_mono_ms(t->clock) + v->timeout_ms;
     g_mutex_lock(&t->lock);
     bool new_;
-    SxFlight *f = flight_get(v, dir, &new_);
+    SxFlight *f = flight_get(v, dir, !fresh, &new_);
+    bool too_early = fresh && f->begun; /* it may not show what was there when we were asked */
     if (new_) {
         g_mutex_unlock(&t->lock);
         sx_schedule_submit(&f->task, true);
@@ -400,13 +417,13 @@ list_and_wait(SxProv *v, gint64 dir, GCancellable *cancel, char **ret_why)
     }
     if (ret == 0) {
         ret = f->err;
-        if (ret_why != NULL)
+        if (ret_why != NULL && !too_early)
             *ret_why = g_strdup(f->why);
     }
     flight_unref(f);
     g_mutex_unlock(&t->lock);
     sx_waker_clear(&waker);
-    return ret;
+    return ret == 0 && too_early ? list_and_wait(v, dir, true, cancel, ret_why) : ret;
 }
 
 /* ---- siblings ahead ---- */
@@ -445,7 +462,7 @@ prefetch_siblings(SxProv *v, gint64 dir)
     Ahead ahead = {0};
     sx_tree_readdir(t->tree, parent, row->id, note_sibling, &ahead);
     for (guint i = 0; i < ahead.n; i++)
-        sx_changes_list_later(v, ahead.dirs[i]);
+        list_later(v, ahead.dirs[i], true);
 }
 
 /* ---- the face ---- */
@@ -473,7 +490,7 @@ note_use(SxTransfer *t, gint64 dir)
 static gint64
 poll_of(const SxProv *v)
 {
-    return sx_provider_can(v->p, G_STRUCT_OFFSET(SxProviderType, watch)) ? v->poll_ms * SX_WATCHED_POLLS : v->poll_ms;
+    return SX_CAN(v->p, watch) ? v->poll_ms * SX_WATCHED_POLLS : v->poll_ms;
 }
 
 int
@@ -507,7 +524,7 @@ sx_transfer_list(SxTransfer *t, gint64 dir, bool fresh, GCancellable *cancel, ch
     if (t->executor != NULL)
         return sx_changes_list_dir(v, dir, false, cancel, ret_why);
     prefetch_siblings(v, dir);
-    return list_and_wait(v, dir, cancel, ret_why);
+    return list_and_wait(v, dir, fresh, cancel, ret_why);
 }
 
 /* Is dir at or below top, as programs see it? */
@@ -644,7 +661,11 @@ watch_thread(gpointer data)
     SxProv *v = data;
     SxTransfer *t = v->t;
     gint64 delay = 1000;
-    while (!g_cancellable_is_cancelled(t->cancel)) {
+    g_mutex_lock(&t->lock);
+    while (!t->stopping && !v->caps_told) /* only a probe tells whether it can be watched */
+        sx_transfer_wait(t, G_MAXINT64);
+    g_mutex_unlock(&t->lock);
+    while (!g_cancellable_is_cancelled(t->cancel) && SX_CAN(v->p, watch)) {
         g_autoptr(GError) why = NULL;
         gint64 began = sx_clock_mono_ms(t->clock);
         if (sx_provider_watch(v->p, on_change, v, t->cancel, &why) || sx_error_is(why, SX_ERR_UNSUPPORTED))
@@ -667,6 +688,5 @@ watch_thread(gpointer data)
 void
 sx_changes_watch(SxProv *v)
 {
-    if (sx_provider_can(v->p, G_STRUCT_OFFSET(SxProviderType, watch)))
-        v->watcher = g_thread_try_new("sx-watch", watch_thread, v, NULL);
+    v->watcher = g_thread_try_new("sx-watch", watch_thread, v, NULL);
 }

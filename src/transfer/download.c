@@ -36,6 +36,7 @@ typedef struct SxStream {
 
 struct SxReader {
     SxTransfer *t;           /* set by the first fetch */
+    SxProv *v;               /* lock */
     gint64 last, next;       /* lock: where the last read began and ended */
     gint64 window;           /* lock */
     SxStream *streams[SX_READER_STREAMS]; /* lock */
@@ -620,21 +621,38 @@ read_ahead(SxProv *v, SxContent *content, SxReader *r, gint64 off)
     fire(left);
 }
 
+/* A file never changes its provider, so each reader asks the store once. */
+static SxProv *
+reader_provider(SxTransfer *t, SxReader *r, SxContent *content)
+{
+    g_mutex_lock(&t->lock);
+    SxProv *v = r != NULL ? r->v : NULL;
+    g_mutex_unlock(&t->lock);
+    if (v != NULL)
+        return v;
+    v = sx_transfer_prov_of(t, sx_content_ino(content));
+    if (r == NULL)
+        return v;
+    g_mutex_lock(&t->lock);
+    r->t = t;
+    r->v = v;
+    g_mutex_unlock(&t->lock);
+    return v;
+}
+
 int
 sx_transfer_fetch(SxTransfer *t, SxContent *content, SxReader *reader, gint64 off, gint64 len, GCancellable *cancel)
 {
     gint64 from, n;
-    bool complete = sx_content_complete(content);
-    if (complete)
+    if (sx_content_complete(content))
         return 0;
-    SxProv *v = sx_transfer_prov_of(t, sx_content_ino(content));
+    SxProv *v = reader_provider(t, reader, content);
     if (v == NULL)
         return -EIO;
     bool in_order = false;
     if (reader != NULL) {
         GCancellable *left[SX_READER_STREAMS] = {NULL};
         g_mutex_lock(&t->lock);
-        reader->t = t;
         in_order = reader_note(reader, off, len, left);
         g_mutex_unlock(&t->lock);
         for (guint i = 0; i < SX_READER_STREAMS; i++)

@@ -212,6 +212,8 @@ sx_schedule_provider_ok(SxProv *v)
     v->caps_told = true;
     v->probe_tries = 0;
     v->replan |= was;
+    if (first)
+        g_cond_broadcast(&t->cond); /* the watcher */
     g_mutex_unlock(&t->lock);
     if (first) { /* the first call that got through has also asked what the other side can do */
         SxCaps caps;
@@ -276,14 +278,14 @@ task_new(SxProv *v, SxLaneKind lane, void (*fn)(SxTask *))
     return task;
 }
 
-/* Returns when to look again. An offline provider is asked; a refused one only when the user says so. */
+/* Returns when to look again. A new and an offline provider are asked; a refused one only when the user says so. */
 static gint64
 probe_if_due(SxProv *v, gint64 now)
 {
     SxTransfer *t = v->t;
     g_mutex_lock(&t->lock);
     bool asked = v->refused && v->probe_at_ms == 0;
-    bool wants = (v->offline && !v->refused) || asked;
+    bool wants = ((v->offline || !v->caps_told) && !v->refused) || asked;
     bool due = wants && !v->probing && now >= v->probe_at_ms;
     if (due) {
         v->probing = true;
@@ -774,10 +776,23 @@ next_due(SxTransfer *t, gint64 now)
     return in <= 0 ? now + SX_IDLE_MS : now + MIN(in, SX_SLEEP_MAX_MS);
 }
 
+/* A writer waits for room in the cache: what is pending goes out now, whatever its quiet time. */
+static gint64
+housekeeping(SxTransfer *t, gint64 now)
+{
+    if (g_atomic_int_exchange(&t->hurried, 0) != 0)
+        sx_tree_hurry(t->tree, SX_ROOT_INO, sx_clock_real_ms(t->clock));
+    if (now >= t->tick_at_ms) {
+        sx_cache_tick(t->cache);
+        t->tick_at_ms = now + SX_TICK_MS;
+    }
+    return t->tick_at_ms;
+}
+
 gint64
 sx_schedule_run(SxTransfer *t, bool *ret_submitted)
 {
-    gint64 now = sx_clock_mono_ms(t->clock), next = now + SX_SLEEP_MAX_MS;
+    gint64 now = sx_clock_mono_ms(t->clock), next = housekeeping(t, now);
     *ret_submitted = false;
     for (guint i = 0; i < t->provs->len; i++) {
         SxProv *v = t->provs->pdata[i];

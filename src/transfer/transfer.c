@@ -145,6 +145,7 @@ sx_transfer_free(SxTransfer *t)
     if (t == NULL)
         return;
     sx_transfer_stop(t);
+    sx_cache_set_hurry(t->cache, NULL, NULL);
     g_ptr_array_unref(t->provs);
     g_hash_table_unref(t->running);
     g_hash_table_unref(t->holds);
@@ -219,9 +220,19 @@ start_threads(SxTransfer *t, GError **error)
     return true;
 }
 
+/* Called by the cache on a writer's thread. */
+static void
+hurry(void *data)
+{
+    SxTransfer *t = data;
+    g_atomic_int_set(&t->hurried, 1);
+    sx_transfer_kick(t);
+}
+
 bool
 sx_transfer_start(SxTransfer *t, GError **error)
 {
+    sx_cache_set_hurry(t->cache, hurry, t);
     recover(t);
     g_mutex_lock(&t->lock);
     t->started = true;
@@ -315,8 +326,10 @@ sx_transfer_flush(SxTransfer *t, gint64 dir, gint64 timeout_ms, GCancellable *ca
     int ret = -EAGAIN;
     while (ret == -EAGAIN) {
         Left left = {0};
+        gint64 began = sx_clock_mono_ms(t->clock);
         sx_tree_each_pending(t->tree, dir, G_MAXUINT, note_left, &left);
         gint64 now = sx_clock_mono_ms(t->clock);
+        gint64 look_ms = MAX(SX_FLUSH_LOOK_MS, 4 * (now - began)); /* with many rows looking is work */
         g_mutex_lock(&t->lock);
         if (!left.pending)
             ret = left.parked ? -EIO : 0;
@@ -325,7 +338,7 @@ sx_transfer_flush(SxTransfer *t, gint64 dir, gint64 timeout_ms, GCancellable *ca
         else if (now >= deadline || t->executor != NULL)
             ret = -ETIMEDOUT;
         else
-            sx_transfer_wait(t, MIN(deadline, now + SX_FLUSH_LOOK_MS));
+            sx_transfer_wait(t, MIN(deadline, now + look_ms));
         g_mutex_unlock(&t->lock);
     }
     sx_waker_clear(&waker);

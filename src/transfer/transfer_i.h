@@ -16,6 +16,7 @@
 #define SX_PUT_OFF_MS 5000             /* a batch of that size in which nothing can run */
 #define SX_SMALL_FILE (8 * 1024 * 1024)/* large uploads leave a quarter of the lane to files up to this size */
 #define SX_PLAN_INTERVAL_MS 5
+#define SX_TICK_MS 5000                /* housekeeping of the cache */
 #define SX_IDLE_MS 500                 /* between looks at rows that wait for others */
 #define SX_SLEEP_MAX_MS 60000
 #define SX_PROBE_MAX_MS 60000
@@ -116,6 +117,8 @@ struct SxTransfer {
     GCond cond;                /* something ended: waiters look again */
     GCond wake;                /* the scheduler */
     gint kicked;               /* atomic */
+    gint hurried;              /* atomic: the cache is full of what is not uploaded yet */
+    gint64 tick_at_ms;         /* scheduler only */
     bool started, stopping;    /* lock */
     guint active;              /* lock: tasks queued or running */
     GHashTable *running;       /* lock: row -> SxRun */

@@ -141,6 +141,12 @@ fill_zeros(Upload *u, GError **error)
 }
 
 static bool
+is_base(const Upload *u, const SxRemote *there)
+{
+    return u->row->base_version != NULL && *there->version != '\0' && strcmp(u->row->base_version, there->version) == 0;
+}
+
+static bool
 base_is_gone(Upload *u)
 {
     g_autoptr(SxRow) row = sx_tree_row(u->t->tree, u->row->id);
@@ -154,6 +160,13 @@ upload_complete(Upload *u, GError **error)
     if (!sx_content_missing(u->content, 0, u->size, &off, &len))
         return true;
     int rc = base_is_gone(u) ? -ESTALE : sx_transfer_fetch_all(u->t, u->row->ino, u->t->cancel);
+    if (rc != 0 && !base_is_gone(u) && u->row->r_parent != 0) { /* readers leave a name alone on which an operation runs: we do */
+        g_autoptr(SxRemote) there = NULL;
+        if (!sx_remote_stat(u->run, u->path, &there, error))
+            return false;
+        if ((there == NULL || !is_base(u, there)) && !sx_remote_apply(u->run, u->dir, u->name, there, error))
+            return false;
+    }
     if (rc != 0 && base_is_gone(u))
         return fill_zeros(u, error);
     if (rc != 0)
@@ -258,12 +271,6 @@ make_conflict(Upload *u, const SxRemote *there, GError **error)
         sx_transfer_event(u->t, u->v, parent, "conflict", "%s was changed here and there: what was written here is now %s",
                           u->row->l_name, name);
     return ok;
-}
-
-static bool
-is_base(const Upload *u, const SxRemote *there)
-{
-    return u->row->base_version != NULL && *there->version != '\0' && strcmp(u->row->base_version, there->version) == 0;
 }
 
 /* Decides by looking. *ret_send: nothing of somebody else's is in the way. */

@@ -4,6 +4,7 @@ unit_tests = \
 	tests/unit/test_local \
 	tests/unit/test_local_crash \
 	tests/unit/test_watch \
+	tests/unit/test_transfer \
 	tests/unit/test_tree \
 	tests/unit/test_tree_model \
 	tests/unit/test_tree_fault \
@@ -89,3 +90,5 @@ tests_unit_test_tree_model_LDADD = $(SX_TEST_LIBS)
 
 tests_unit_test_tree_target_SOURCES = tests/unit/test_tree_target.c tests/unit/tree_fixture.h
 tests_unit_test_tree_target_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_transfer_SOURCES = tests/unit/test_transfer.c
+tests_unit_test_transfer_LDADD = $(SX_TEST_LIBS)
