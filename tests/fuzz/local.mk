@@ -1,10 +1,14 @@
 # Each target is tests/fuzz/fuzz_NAME.c; see README.md there. Add the name in the three places marked (1), (2), (3).
 # (1) for `make check`: the target with a main() that replays the corpus
 fuzz_replays = \
+	tests/fuzz/replay_http_headers \
+	tests/fuzz/replay_dav_xml \
 	tests/fuzz/replay_control \
 	tests/fuzz/replay_ini
 # (2) for `make fuzz`: the target with libFuzzer
 fuzz_programs = \
+	tests/fuzz/fuzz_http_headers \
+	tests/fuzz/fuzz_dav_xml \
 	tests/fuzz/fuzz_control \
 	tests/fuzz/fuzz_ini
 # (3) sources
@@ -18,6 +22,16 @@ tests_fuzz_replay_ini_LDADD = $(SX_LIBS)
 tests_fuzz_fuzz_ini_SOURCES = tests/fuzz/fuzz_ini.c
 tests_fuzz_fuzz_ini_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LINK)
 tests_fuzz_fuzz_ini_LDADD = $(SX_LIBS)
+tests_fuzz_replay_dav_xml_SOURCES = tests/fuzz/fuzz_dav_xml.c tests/fuzz/replay.c
+tests_fuzz_replay_dav_xml_LDADD = $(SX_LIBS)
+tests_fuzz_fuzz_dav_xml_SOURCES = tests/fuzz/fuzz_dav_xml.c
+tests_fuzz_fuzz_dav_xml_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LINK)
+tests_fuzz_fuzz_dav_xml_LDADD = $(SX_LIBS)
+tests_fuzz_replay_http_headers_SOURCES = tests/fuzz/fuzz_http_headers.c tests/fuzz/replay.c
+tests_fuzz_replay_http_headers_LDADD = $(SX_LIBS)
+tests_fuzz_fuzz_http_headers_SOURCES = tests/fuzz/fuzz_http_headers.c
+tests_fuzz_fuzz_http_headers_LDFLAGS = $(AM_LDFLAGS) $(FUZZ_LINK)
+tests_fuzz_fuzz_http_headers_LDADD = $(SX_LIBS)
 
 check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)

@@ -1,6 +1,8 @@
 # One line a test program: its name in unit_tests, its source is tests/unit/NAME.c (cmocka).
 if HAVE_CMOCKA
 unit_tests = \
+	tests/unit/test_webdav \
+	tests/unit/test_net \
 	tests/unit/test_local \
 	tests/unit/test_local_crash \
 	tests/unit/test_watch \
@@ -92,3 +94,7 @@ tests_unit_test_tree_target_SOURCES = tests/unit/test_tree_target.c tests/unit/t
 tests_unit_test_tree_target_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_transfer_SOURCES = tests/unit/test_transfer.c
 tests_unit_test_transfer_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_net_SOURCES = tests/unit/test_net.c
+tests_unit_test_net_LDADD = $(SX_TEST_LIBS)
+tests_unit_test_webdav_SOURCES = tests/unit/test_webdav.c
+tests_unit_test_webdav_LDADD = $(SX_TEST_LIBS)

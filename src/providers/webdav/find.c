@@ -105,6 +105,9 @@ sx_dav_version(const char *etag)
     if (strncmp(s, "W/", 2) == 0)
         s += 2;
     gsize n = strlen(s);
+    for (gsize i = 0; i < n; i++)
+        if (g_ascii_iscntrl(s[i]))
+            return g_strdup("");
     bool quoted = n >= 2 && s[0] == '"' && s[n - 1] == '"';
     return quoted ? g_strndup(s + 1, n - 2) : g_strdup(s);
 }

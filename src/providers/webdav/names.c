@@ -81,3 +81,11 @@ sx_dav_href(const char *href, const char *dir_raw, char **ret_name)
     *ret_name = name;
     return SX_DAV_HREF_CHILD;
 }
+
+/* "SIZE MTIME", as sx_dav_remote makes it where listings have no etag. */
+bool
+sx_dav_is_size_mtime(const char *version)
+{
+    gsize size = strspn(version, "0123456789"), rest = strlen(version);
+    return size > 0 && version[size] == ' ' && size + 1 < rest && strspn(version + size + 1, "0123456789") == rest - size - 1;
+}

@@ -23,12 +23,6 @@ changed(const Reading *r, GError **error)
     return sx_fail(error, SX_ERR_CHANGED, "%s: %s: it has been changed on the server meanwhile", r->dav->name, r->path);
 }
 
-static bool
-is_size_mtime(const char *version)
-{
-    return strchr(version, ' ') != NULL;
-}
-
 /* Is the answer about the version that is wanted? total: size of the whole file, -1 unknown. */
 static bool
 check_version(const Reading *r, const SxNetResponse *response, gint64 total, GError **error)
@@ -40,7 +34,7 @@ check_version(const Reading *r, const SxNetResponse *response, gint64 total, GEr
     if (*r->cond->version == 0)
         return true;
     gint64 modified_s = sx_headers_date_s(response->headers, "last-modified");
-    if (is_size_mtime(r->cond->version)) {
+    if (sx_dav_is_size_mtime(r->cond->version)) {
         g_autofree char *now = g_strdup_printf("%" G_GINT64_FORMAT " %" G_GINT64_FORMAT, total, modified_s);
         return total < 0 || modified_s < 0 || strcmp(now, r->cond->version) == 0 || changed(r, error);
     }

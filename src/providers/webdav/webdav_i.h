@@ -78,6 +78,7 @@ char *sx_dav_encode(const char *raw);                  /* any bytes; '/' stays *
 char *sx_dav_decode(const char *encoded, gsize len);
 /* The path to ask for; dir: with a slash at the end. */
 char *sx_dav_path(const SxDavSite *site, const char *path, bool dir);
+bool sx_dav_is_size_mtime(const char *version);        /* and no etag */
 typedef enum SxDavHref { SX_DAV_HREF_SELF, SX_DAV_HREF_CHILD, SX_DAV_HREF_OTHER } SxDavHref;
 /* What an href is to the directory with decoded server path dir_raw (no slash at the end). CHILD: *ret_name is its name, g_free. */
 SxDavHref sx_dav_href(const char *href, const char *dir_raw, char **ret_name);
@@ -110,7 +111,7 @@ typedef struct SxDavFind {
 } SxDavFind;
 bool sx_dav_find(SxDav *dav, const SxDavFind *find, SxNetResponse *ret /* NULL possible */, GCancellable *cancel, GError **error);
 const char *sx_dav_props(const SxDavSite *site);
-char *sx_dav_version(const char *etag); /* normalised; "" for none */
+char *sx_dav_version(const char *etag); /* normalised; "" for none, and for one that would break out of a header */
 SxRemote *sx_dav_remote(const SxDavSite *site, const char *name, const SxDavEntry *entry);
 bool sx_dav_list(void *self, const char *path, SxListFn fn, void *data, GCancellable *cancel, GError **error);
 bool sx_dav_stat(void *self, const char *path, SxRemote **ret, GCancellable *cancel, GError **error);

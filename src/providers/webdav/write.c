@@ -12,7 +12,7 @@ sx_dav_honours(const SxDavSite *site, const SxCond *cond)
 {
     if (cond->kind == SX_IF_ABSENT)
         return site->flavour->if_none_match;
-    bool etag = cond->kind == SX_IF_VERSION && *cond->version != 0 && strchr(cond->version, ' ') == NULL;
+    bool etag = cond->kind == SX_IF_VERSION && *cond->version != 0 && !sx_dav_is_size_mtime(cond->version);
     return cond->kind == SX_IF_ANY || (etag && site->flavour->cond != SX_DAV_COND_NONE);
 }
 
