@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -97,6 +98,30 @@ times_and_modes_are_kept(void **state)
     SxQuota q;
     assert_true(sx_provider_quota(p, &q, NULL, &e));
     assert_true(q.total > 0 && q.free >= 0 && q.used >= 0);
+}
+
+static void
+a_replaced_file_keeps_its_owner_and_attributes(void **state)
+{
+    g_autoptr(SxProvider) p = sx_t_open("", sx_sys_default());
+    g_autoptr(GError) e = NULL;
+    g_autoptr(SxRemote) r = NULL;
+    assert_true(sx_t_put(p, "f", "1", SX_IF_ABSENT, NULL, &r, &e));
+    g_autofree char *full = sx_t_in("f");
+    if (setxattr(full, "user.origin", "here", 4, 0) != 0)
+        skip(); /* a file system without attributes */
+    bool root = geteuid() == 0 && chown(full, 1234, 1235) == 0;
+    assert_int_equal(chmod(full, 04751), 0);
+    g_clear_pointer(&r, sx_remote_free);
+    assert_true(sx_provider_stat(p, "f", &r, NULL, &e));
+    assert_true(sx_t_put(p, "f", "22", SX_IF_VERSION, r->version, NULL, &e));
+    char value[8];
+    assert_int_equal(getxattr(full, "user.origin", value, sizeof value), 4);
+    assert_memory_equal(value, "here", 4);
+    struct stat st;
+    assert_int_equal(stat(full, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0751);
+    assert_true(!root || (st.st_uid == 1234 && st.st_gid == 1235));
 }
 
 static void
@@ -416,6 +441,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         T(an_object_lives_its_life),
         T(times_and_modes_are_kept),
+        T(a_replaced_file_keeps_its_owner_and_attributes),
         T(no_link_leads_out),
         T(other_kinds_are_told_and_never_waited_for),
         T(any_name_goes_round),

@@ -13,8 +13,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#define XATTR_ROOM (64 * 1024) /* the most that Linux allows for a list and for a value */
 #define COPY_STEP (8 * 1024 * 1024) /* between two looks at cancel and progress */
 
 typedef struct Filling {
@@ -137,11 +139,31 @@ fill(Filling *f)
     return RETRY(f->l->sys->ftruncate(f->l->sys, f->fd, src->size)) == 0 ? 0 : -errno;
 }
 
+/* Owner, access lists and extended attributes of the file that will be replaced, as far as we may: it stays the same file to
+ * people, although it becomes another inode. Before the mode is set, because a new owner clears bits of it. */
+static void
+inherit(Filling *f, const char *name, const struct stat *target)
+{
+    const SxSys *sys = f->l->sys;
+    if (geteuid() == 0 && fchown(f->fd, target->st_uid, target->st_gid) != 0)
+        sx_debug("%s: the owner of %s cannot be kept: %s", f->l->env->name, name, g_strerror(errno));
+    g_auto(SxFd) old = RETRY(sys->openat(sys, f->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0));
+    g_autofree char *names = g_malloc(XATTR_ROOM), *value = g_malloc(XATTR_ROOM);
+    ssize_t n = old >= 0 ? flistxattr(old, names, XATTR_ROOM) : 0;
+    for (ssize_t i = 0; i < n; i += (ssize_t)strlen(names + i) + 1) {
+        if (!g_str_has_prefix(names + i, "user.") && !g_str_has_prefix(names + i, "system.posix_acl"))
+            continue; /* privileges (security.capability) belong to the content that was there, as set-user-id does */
+        ssize_t k = fgetxattr(old, names + i, value, XATTR_ROOM);
+        if (k >= 0 && fsetxattr(f->fd, names + i, value, (size_t)k, 0) != 0)
+            sx_debug("%s: %s of %s cannot be kept: %s", f->l->env->name, names + i, name, g_strerror(errno));
+    }
+}
+
 /* target: what is there now, or NULL. */
 static int
 set_attributes(Filling *f, const struct stat *target)
 {
-    int mode = f->up->mode >= 0 ? f->up->mode & 07777 : target != NULL ? (int)(target->st_mode & 07777) : -1;
+    int mode = f->up->mode >= 0 ? f->up->mode & 07777 : target != NULL ? (int)(target->st_mode & 01777) : -1;
     /* The file is ours: EPERM means a file system that has no such modes, and the content matters more. */
     if (mode >= 0 && fchmod(f->fd, (mode_t)mode) != 0 && errno != EPERM && errno != EOPNOTSUPP)
         return -errno;
@@ -174,12 +196,14 @@ make_temp(Filling *f, const struct stat *target)
 }
 
 static int
-complete(Filling *f, const struct stat *target)
+complete(Filling *f, const char *name, const struct stat *target)
 {
     const SxSys *sys = f->l->sys;
     int r = make_temp(f, target);
     if (r == 0)
         r = fill(f);
+    if (r == 0 && target != NULL)
+        inherit(f, name, target);
     if (r == 0)
         r = set_attributes(f, target);
     if (r == 0 && RETRY(sys->fsync(sys, f->fd)) != 0) /* before the name: a crash never shows an empty file */
@@ -335,7 +359,7 @@ sx_local_write(void *self, const char *path, const SxUpload *up, SxRemote **ret,
     int there = f.dir >= 0 ? check_target(&f, name, &target) : f.dir;
     int r = there == -ENOENT && f.dir >= 0 ? 0 : there;
     if (r == 0)
-        r = complete(&f, there == 0 ? &target : NULL);
+        r = complete(&f, name, there == 0 ? &target : NULL);
     if (r == 0) {
         sx_local_mine(l, path, &f.st);
         r = publish(&f, name);
