@@ -122,27 +122,47 @@ quoted(const char *text)
     return g_strdup_printf("'%s'", inner);
 }
 
+/* One '...' word of zsh's _arguments for each option. */
+static void
+zsh_options(const SxCommand *c, GString *out)
+{
+    guint n;
+    const SxCliOption *o = sx_cli_options(&n);
+    for (guint i = 0; i < n; i++) {
+        if (!sx_command_takes(c, &o[i]))
+            continue;
+        bool dir = o[i].value != NULL && strcmp(o[i].value, "DIR") == 0;
+        g_autofree char *value = o[i].value != NULL ? g_strdup_printf(":%s:%s", o[i].value, dir ? "_files -/" : "") : g_strdup("");
+        g_autofree char *text = g_strdup_printf("--%s[%s]%s", o[i].name, o[i].doc, value), *q = quoted(text);
+        g_string_append_printf(out, " %s", q);
+    }
+}
+
 static void
 zsh_completion(GString *out)
 {
     guint n;
     const SxCommand *c = sx_commands(&n);
-    g_string_append(out, "#compdef syncox\n# made by: syncox --generate zsh-completion\n_syncox() {\n  local -a commands\n  commands=(\n");
-    for (guint i = 0; i < n; i++) {
-        g_autofree char *text = g_strdup_printf("%s:%s", c[i].name, c[i].doc), *q = quoted(text);
-        g_string_append_printf(out, "    %s\n", q);
-    }
-    g_string_append(out, "  )\n  if (( CURRENT == 2 )); then _describe command commands -Q; return; fi\n  case \"${words[2]%% *}\" in\n");
+    g_autoptr(GString) list = g_string_new(NULL), cases = g_string_new(NULL), second = g_string_new(NULL);
+    second_words("provider", second);
     for (guint i = 0; i < n; i++) {
         if (strchr(c[i].name, ' ') != NULL)
             continue;
-        g_autoptr(GString) flags = g_string_new(NULL);
-        options_of(&c[i], flags);
-        g_string_append_printf(out, "    %s) _values -w option%s; %s ;;\n", c[i].name, flags->str, c[i].arg == SX_ARG_PATH ? "_files" : ":");
+        g_autofree char *text = g_strdup_printf("%s:%s", c[i].name, c[i].doc), *q = quoted(text);
+        g_string_append_printf(list, "    %s\n", q);
+        g_string_append_printf(cases, "    %s) _arguments", c[i].name);
+        zsh_options(&c[i], cases);
+        g_string_append(cases, c[i].arg == SX_ARG_PATH ? " '*:path:_files' ;;\n" : " ;;\n");
     }
-    g_autoptr(GString) second = g_string_new(NULL);
-    second_words("provider", second);
-    g_string_append_printf(out, "    provider) (( CURRENT == 3 )) && _values command %s ;;\n  esac\n}\n_syncox \"$@\"\n", second->str);
+    g_string_append_printf(out,
+                           "#compdef syncox\n# made by: syncox --generate zsh-completion\n"
+                           "_syncox() {\n  local context state line\n  local -a commands\n  commands=(\n%s    'provider:%s'\n  )\n"
+                           "  _arguments -C '--mount[the mount to speak to]:DIR:_files -/' '--json[print the answer as JSON]' "
+                           "'--help' '--version' '1: :->command' '*:: :->rest'\n"
+                           "  case $state in\n  command) _describe command commands ;;\n  rest)\n    case $words[1] in\n%s"
+                           "    provider) _arguments '--json[print the answer as JSON]' '1:command:(%s)' ;;\n"
+                           "    esac ;;\n  esac\n}\n_syncox \"$@\"\n",
+                           list->str, second->str, cases->str, second->str);
 }
 
 static void

@@ -2,21 +2,6 @@
 
 #include <string.h>
 
-/* What fstab holds for mount(8) and systemd, and is nothing for the kernel; `*` ends a prefix. */
-static const char *const for_others[] = {"auto",  "noauto",  "user",     "nouser", "users", "owner",    "group",
-                                         "nofail", "_netdev", "defaults", "x-*",    "comment=*", NULL};
-
-static bool
-is_for_others(const char *option)
-{
-    for (const char *const *o = for_others; *o != NULL; o++) {
-        gsize n = strlen(*o);
-        if ((*o)[n - 1] == '*' ? strncmp(option, *o, n - 1) == 0 : strcmp(option, *o) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* The process changes its directory when it goes to the background. */
 static char *
 absolute(const char *path)
@@ -47,8 +32,7 @@ one_option(SxArgs *args, const char *option, GError **error)
         *ours[i].where = ours[i].is_path ? absolute(option + n + 1) : g_strdup(option + n + 1);
         return true;
     }
-    if (!is_for_others(option))
-        g_ptr_array_add(args->fuse_options, g_strdup(option));
+    g_ptr_array_add(args->fuse_options, g_strdup(option)); /* fuse passes over what is mount(8)'s own */
     return true;
 }
 
