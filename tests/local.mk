@@ -8,7 +8,7 @@ AM_TESTS_ENVIRONMENT = \
 	$(SX_TESTS_ENVIRONMENT)
 # G_SLICE: GLib's own allocator hides who uses memory after its end, and which thread had it before.
 SX_TESTS_ENVIRONMENT =
-EXTRA_DIST += tests/lib/lsan.supp tests/lib/tsan.supp
+EXTRA_DIST += tests/lib/lsan.supp tests/lib/tsan.supp tests/crash/crash.py tests/bench/bench.py
 CHECK_LONG_TESTS =
 
 include tests/unit/local.mk
@@ -42,5 +42,5 @@ check-long: all
 # Never a timed test: prints ratios for a person to read. BENCH_FLAGS go to the program.
 bench: all
 	@$(AM_TESTS_ENVIRONMENT) \
-	if test -x $(srcdir)/tests/bench/run; then exec $(srcdir)/tests/bench/run $(BENCH_FLAGS); \
-	else echo "tests/bench/run is missing"; exit 1; fi
+	for f in $(srcdir)/tests/bench/run $(srcdir)/tests/bench/bench.py; do test -x "$$f" && exec "$$f" $(BENCH_FLAGS); done; \
+	echo "tests/bench/run is missing"; exit 1
