@@ -35,8 +35,8 @@ sx_attributes_kill_privileges(SxVfs *v, SxNode *n)
         return;
     guint32 mode = without_privileges(attr.mode);
     if (mode != attr.mode) {
-        attr.mode = mode;
-        sx_tree_setattr(v->tree, n->ino, SX_SET_MODE, &attr, sx_vfs_due(v), &attr);
+        SxAttr want = {.mode = mode}, after;
+        sx_tree_setattr(v->tree, n->ino, SX_SET_MODE, &want, sx_vfs_due(v), &after);
     }
     sx_tree_xattr_remove(v->tree, n->ino, CAPABILITY);
     g_mutex_lock(&n->open->lock);

@@ -4,7 +4,7 @@
 A case is a function with a Mount as its argument; its docstring says what must hold. Each gets an empty directory of its own
 on a mount that all cases of a backend share (m.dir, and m.there for the same directory beside the mount). Works as root and
 as a plain user. Exit status: 0 all passed, 1 some failed, 77 cannot run here (the reason is printed)."""
-import os, re, select, shutil, signal, subprocess, sys, tempfile, time, traceback
+import errno, os, select, shutil, signal, subprocess, sys, tempfile, time, traceback
 
 TOP = os.environ.get("top_srcdir", os.path.realpath(os.path.join(os.path.dirname(__file__), "../..")))
 BUILD = os.environ.get("top_builddir", os.getcwd())
@@ -29,17 +29,27 @@ def is_mounted(path):
         return any(line.split(b" ")[4] == os.fsencode(path).replace(b" ", b"\\040") for line in f)
 
 
-def wait_mounts(path, wanted, child, limit=LIMIT_S):
+def is_served(path):
+    """Mounted, and not the dead mount of an earlier run: that answers ENOTCONN."""
+    try:
+        os.statvfs(path)
+        return is_mounted(path)
+    except OSError as e:
+        assert e.errno == errno.ENOTCONN, e
+        return False
+
+
+def wait_served(path, child, limit=LIMIT_S):
     """The kernel tells about changes of the mount table by POLLPRI."""
     with open("/proc/self/mounts") as f:
         p = select.poll()
         p.register(f, select.POLLPRI | select.POLLERR)
         end = time.monotonic() + limit
-        while is_mounted(path) != wanted:
-            if child.poll() is not None and wanted:
+        while not is_served(path):
+            if child.poll() is not None:
                 raise AssertionError("syncoxfs ended with %d" % child.returncode)
             if time.monotonic() > end:
-                raise AssertionError("%s: %s" % (path, "not mounted" if wanted else "still mounted"))
+                raise AssertionError("%s: not mounted" % path)
             p.poll(100)
 
 
@@ -105,9 +115,9 @@ class Mount:
             os.makedirs(os.path.join(self.base, d))
         self.conf = os.path.join(self.base, "syncoxfs.conf")
         with open(os.open(self.conf, os.O_WRONLY | os.O_CREAT, 0o600), "w") as f:
-            f.write("[syncoxfs]\ncache-dir = %s/cache\nstate-dir = %s/state\nwrite-back-delay = 100ms\nmin-free = 0\n%s\n"
+            f.write("[syncoxfs]\ncache-dir = %s/cache\nstate-dir = %s/state\n%smin-free = 0\n%s\n"
                     "[provider files]\nname = Files\npoll = 1s\ntimeout = 5s\n%s%s" %
-                    (self.base, self.base, global_conf, backend.section(), section_conf))
+                    (self.base, self.base, "" if "write-back-delay" in global_conf else "write-back-delay = 100ms\n", global_conf, backend.section(), section_conf))
         self.env = dict(os.environ, XDG_RUNTIME_DIR=os.path.join(self.base, "run"))
         self.child = None
 
@@ -116,7 +126,7 @@ class Mount:
             options = [w for o in self.options for w in ("-o", o)]
             self.child = subprocess.Popen([os.path.join(BUILD, "syncoxfs"), "-f", "-c", self.conf, *options, self.mnt],
                                           env=self.env, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait_mounts(self.mnt, True, self.child)
+        wait_served(self.mnt, self.child)
         self.top = os.path.join(self.mnt, "Files")
         return self
 
