@@ -188,7 +188,7 @@ test_all(SxCli *cli, GError **error)
             g_autofree char *text = sx_printable(why->message);
             result = json_pack("{s:s, s:s, s:s}", "name", sx_text(p, "name"), "error", sx_error_code_name(sx_error_code(why)), "message", text);
             if (!cli->options.json)
-                sx_print(cli->out, SX_RED, "%s: %s", sx_text(p, "name"), text);
+                sx_print(cli->out, SX_RED, "%s", text);
         } else if (!cli->options.json) {
             show_tested(cli->out, result);
         }

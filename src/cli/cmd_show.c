@@ -93,9 +93,9 @@ show_providers(SxOutput *out, const json_t *doc)
         g_autofree char *label = sx_path_of(p, "label"), *name = sx_printable(label);
         g_autofree char *error = sx_printable(sx_text(p, "last_error")), *held = sx_printable(sx_text(p, "held"));
         if (*error != '\0')
-            sx_print(out, SX_RED, "%s: %s", name, error);
+            sx_print(out, SX_RED, "%s", error); /* it names the provider */
         if (*held != '\0')
-            sx_print(out, SX_YELLOW, "%s: %s (accept it: syncox refresh --accept %s)", name, held, name);
+            sx_print(out, SX_YELLOW, "%s\n  to accept it: syncox refresh --accept '%s'", held, name);
     }
 }
 
