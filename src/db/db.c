@@ -22,6 +22,7 @@ struct SxConn {
     SxDb *db;
     GHashTable *stmts; /* address of the text -> SxStmt */
     int err;           /* -errno that stuck */
+    bool open;         /* false: the file could not be opened; thrown away when it is given back */
     bool writer;
     bool snapshot;
     SxConn *next;      /* idle list; readers_lock */
@@ -64,8 +65,8 @@ errno_of(sqlite3 *handle, int rc)
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return EBUSY;
     case SQLITE_READONLY: return EROFS;
-    case SQLITE_CANTOPEN:
-    case SQLITE_PERM: return sys != 0 ? sys : EACCES;
+    case SQLITE_CANTOPEN: return sys == EMFILE || sys == ENFILE || sys == EACCES ? sys : EIO; /* never ENOENT: it has a meaning */
+    case SQLITE_PERM: return EACCES;
     default: return EIO;
     }
 }
@@ -120,6 +121,7 @@ conn_new(SxDb *db, bool writer)
         conn_stick(conn, rc);
         return conn;
     }
+    conn->open = true;
     sqlite3_extended_result_codes(conn->handle, 1);
     sqlite3_busy_timeout(conn->handle, BUSY_TIMEOUT_MS);
     connection_pragmas(conn);
@@ -344,10 +346,10 @@ sx_db_done(SxConn *conn, int rc)
 {
     SxDb *db = conn->db;
     int err = conn->err;
-    if (conn->snapshot || err != 0)
+    bool broken = !conn->open;
+    if (!broken && (conn->snapshot || err != 0))
         rollback(conn);
     conn->snapshot = false;
-    bool broken = conn->handle == NULL || err == -EACCES;
     if (broken)
         g_clear_pointer(&conn, conn_free);
     g_mutex_lock(&db->readers_lock);
@@ -423,7 +425,7 @@ checkpointer_run(gpointer data)
         int pages = db->wal_pages;
         db->wal_pages = 0;
         g_mutex_unlock(&db->wal_lock);
-        if (conn->handle != NULL)
+        if (conn->open)
             checkpoint(db, conn, pages);
         g_mutex_lock(&db->wal_lock);
     }

@@ -59,15 +59,22 @@ sx_tree_node(SxConn *conn, gint64 ino, SxAttr *ret)
     return 0;
 }
 
+/* The root of a provider that is not configured any more stays in the store, and is not shown. */
+static bool
+is_hidden_root(SxTree *tree, gint64 parent, gint64 ino)
+{
+    return parent == SX_ROOT_INO && !sx_tree_is_provider_root(tree, ino);
+}
+
 static int
-lookup_in(SxConn *conn, gint64 parent, const char *name, SxAttr *ret)
+lookup_in(SxTree *tree, SxConn *conn, gint64 parent, const char *name, SxAttr *ret)
 {
     g_autoptr(SxStmt) s = sx_db_query(conn,
                                       "SELECT " ATTR_COLUMNS ",l.id," DIRTY_BY_ROW
                                       " FROM link l JOIN inode i ON i.ino=l.ino"
                                       " WHERE l.l_parent=?1 AND l.l_name=?2 AND l.l_parent>0",
                                       SX_INT(parent), SX_TEXT(name));
-    if (!sx_db_next(s))
+    if (!sx_db_next(s) || is_hidden_root(tree, parent, sx_db_int(s, 0)))
         return -ENOENT;
     read_attr(s, ret);
     return 0;
@@ -77,7 +84,7 @@ int
 sx_tree_lookup(SxTree *tree, gint64 parent, const char *name, SxAttr *ret)
 {
     SxConn *conn = sx_db_read(tree->db);
-    return sx_db_done(conn, lookup_in(conn, parent, name, ret));
+    return sx_db_done(conn, lookup_in(tree, conn, parent, name, ret));
 }
 
 int
@@ -132,9 +139,9 @@ sx_tree_readdir(SxTree *tree, gint64 dir, gint64 after, SxDirFn fn, void *data)
             return rc;
         for (guint i = 0; i < entries->len; i++) {
             const Entry *e = &g_array_index(entries, Entry, i);
-            if (!fn(data, e->cookie, e->name, &e->attr))
-                return 0;
             after = e->cookie;
+            if (!is_hidden_root(tree, dir, e->attr.ino) && !fn(data, e->cookie, e->name, &e->attr))
+                return 0;
         }
         if (entries->len < (guint)limit)
             return 0;
@@ -203,13 +210,13 @@ sx_tree_path(SxTree *tree, gint64 ino)
 }
 
 static int
-resolve_in(SxConn *conn, const char *path, SxAttr *ret)
+resolve_in(SxTree *tree, SxConn *conn, const char *path, SxAttr *ret)
 {
     int rc = sx_tree_node(conn, SX_ROOT_INO, ret);
     g_auto(GStrv) parts = g_strsplit(path, "/", -1);
     for (char **p = parts; rc == 0 && *p != NULL; p++)
         if (**p != '\0')
-            rc = ret->kind != SX_KIND_DIR ? -ENOTDIR : lookup_in(conn, ret->ino, *p, ret);
+            rc = ret->kind != SX_KIND_DIR ? -ENOTDIR : lookup_in(tree, conn, ret->ino, *p, ret);
     return rc;
 }
 
@@ -217,7 +224,7 @@ int
 sx_tree_resolve(SxTree *tree, const char *path, SxAttr *ret)
 {
     SxConn *conn = sx_db_snapshot(tree->db);
-    return sx_db_done(conn, resolve_in(conn, path, ret));
+    return sx_db_done(conn, resolve_in(tree, conn, path, ret));
 }
 
 char *

@@ -153,7 +153,8 @@ bool sx_tree_check(SxTree *tree, GError **error); /* all invariants hold (tests,
 void sx_tree_kill(SxTree *tree);
 
 /* Gives the provider its store id and its root directory (a child of SX_ROOT_INO named label, renamed when the label
- * changed). caps decide what becomes pending; call again after a probe changed them. */
+ * changed). caps decide what becomes pending; sx_tree_set_caps after a probe changed them. A guess (not probed) does not
+ * overrule what an earlier probe found. Providers not added since the open keep their rows, and are not shown. */
 bool sx_tree_add_provider(SxTree *tree, const char *name, const char *label, const SxCaps *caps, int *ret_id, gint64 *ret_root,
                           GError **error);
 bool sx_tree_set_caps(SxTree *tree, int provider, const SxCaps *caps, GError **error);

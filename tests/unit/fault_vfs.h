@@ -12,6 +12,8 @@ typedef struct FaultVfs {
     gint fail_at;  /* atomic: this one fails, counted from 1; 0 none */
     gint lasting;  /* atomic: and all after it */
     gint code;     /* atomic: SQLITE_IOERR_WRITE or SQLITE_FULL */
+    gint no_reads; /* atomic: nothing can be read */
+    gint no_opens; /* atomic: nothing can be opened */
 } FaultVfs;
 
 typedef struct FaultFile {
@@ -50,7 +52,22 @@ fault_now(sqlite3_file *f)
         sqlite3_file *r = fault_real(f);                                                                               \
         return rc != SQLITE_OK ? rc : r->pMethods->name args;                                                          \
     }
-FORWARD(xRead, (sqlite3_file * f, void *p, int n, sqlite3_int64 off), (r, p, n, off))
+static inline int
+fault_xRead(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
+{
+    if (g_atomic_int_get(&((FaultFile *)f)->vfs->no_reads))
+        return SQLITE_IOERR_READ;
+    return fault_real(f)->pMethods->xRead(fault_real(f), p, n, off);
+}
+/* Unmapped pages are read with xRead. */
+static inline int
+fault_xFetch(sqlite3_file *f, sqlite3_int64 off, int n, void **ret)
+{
+    *ret = NULL;
+    if (g_atomic_int_get(&((FaultFile *)f)->vfs->no_reads))
+        return SQLITE_OK;
+    return fault_real(f)->pMethods->xFetch(fault_real(f), off, n, ret);
+}
 FORWARD_OR_FAIL(xWrite, (sqlite3_file * f, const void *p, int n, sqlite3_int64 off), (r, p, n, off))
 FORWARD_OR_FAIL(xTruncate, (sqlite3_file * f, sqlite3_int64 size), (r, size))
 FORWARD_OR_FAIL(xSync, (sqlite3_file * f, int flags), (r, flags))
@@ -64,7 +81,6 @@ FORWARD(xDeviceCharacteristics, (sqlite3_file * f), (r))
 FORWARD(xShmMap, (sqlite3_file * f, int page, int size, int extend, void volatile **ret), (r, page, size, extend, ret))
 FORWARD(xShmLock, (sqlite3_file * f, int off, int n, int flags), (r, off, n, flags))
 FORWARD(xShmUnmap, (sqlite3_file * f, int remove), (r, remove))
-FORWARD(xFetch, (sqlite3_file * f, sqlite3_int64 off, int n, void **ret), (r, off, n, ret))
 FORWARD(xUnfetch, (sqlite3_file * f, sqlite3_int64 off, void *p), (r, off, p))
 static inline void
 fault_xShmBarrier(sqlite3_file *f)
@@ -104,6 +120,9 @@ fault_xOpen(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, i
 {
     FaultFile *f = (FaultFile *)file;
     FaultVfs *v = (FaultVfs *)vfs;
+    f->base.pMethods = NULL;
+    if (g_atomic_int_get(&v->no_opens))
+        return SQLITE_CANTOPEN;
     f->vfs = v;
     f->real = (sqlite3_file *)(f + 1);
     int rc = v->base->xOpen(v->base, name, f->real, flags, ret_flags);

@@ -261,6 +261,37 @@ a_second_opener_is_refused(void **state)
     assert_true(sx_error_is(error, SX_ERR_BUSY));
 }
 
+static void
+providers_come_and_go(void **state)
+{
+    Fix *f = *state;
+    int id;
+    gint64 two, again;
+    SxAttr a;
+    g_autoptr(GError) error = NULL;
+    assert_true(sx_tree_add_provider(f->tree, "two", "Two", &f->caps, &id, &two, NULL));
+    SxAttr x = make(f, two, "x", SX_KIND_FILE);
+    assert_false(sx_tree_add_provider(f->tree, "bad", "a/b", &f->caps, &id, &again, &error));
+    assert_true(sx_error_is(error, SX_ERR_NAME));
+    check(f);
+    reopen(f, false); /* two is not configured any more */
+    assert_int_equal(sx_tree_lookup(f->tree, SX_ROOT_INO, "Two", &a), -ENOENT);
+    assert_int_equal(sx_tree_resolve(f->tree, "Two/x", &a), -ENOENT);
+    g_autoptr(GString) s = g_string_new(NULL);
+    assert_int_equal(sx_tree_readdir(f->tree, SX_ROOT_INO, 0, collect, s), 0);
+    assert_string_equal(s->str, "Files ");
+    g_autoptr(GPtrArray) rows = sx_tree_pending(f->tree, 0, NOW_MS(f), 10);
+    assert_int_equal(rows->len, 0);
+    /* Its name is given to another one, and then it comes back under a new one. */
+    assert_true(sx_tree_add_provider(f->tree, "three", "Two", &f->caps, &id, &again, NULL));
+    assert_int_not_equal(again, two);
+    assert_true(sx_tree_add_provider(f->tree, "two", "Second", &f->caps, &id, &again, NULL));
+    assert_int_equal(again, two);
+    assert_int_equal(sx_tree_resolve(f->tree, "Second/x", &a), 0);
+    assert_int_equal(a.ino, x.ino);
+    check(f);
+}
+
 #define THREADS 4
 #define EACH 150
 
@@ -338,6 +369,7 @@ main(void)
         TEST(everything_survives_a_reopen),
         TEST(a_killed_tree_changes_nothing),
         TEST(a_second_opener_is_refused),
+        TEST(providers_come_and_go),
         TEST(threads_do_not_disturb_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -362,6 +362,32 @@ opening_can_fail_anywhere(void **state)
 }
 
 static void
+what_cannot_be_read_is_not_taken_for_absent(void **state)
+{
+    Fix *f = furnished();
+    reopen(f, true);
+    SxAttr a;
+    gint64 cver;
+    g_autoptr(GError) error = NULL;
+    gint *const faults[] = {&vfs.no_opens, &vfs.no_reads}; /* opens first: there is no reader yet */
+    for (int i = 0; i < 2; i++) {
+        g_atomic_int_set(faults[i], 1);
+        int rc = sx_tree_lookup(f->tree, f->root, "file", &a);
+        assert_true(rc < 0 && rc != -ENOENT);
+        rc = sx_tree_getattr(f->tree, file_ino, &a);
+        assert_true(rc < 0 && rc != -ENOENT);
+        assert_true(sx_tree_cver(f->tree, file_ino, &cver)); /* else its content would be thrown away */
+        assert_false(sx_tree_check(f->tree, &error));
+        assert_non_null(error);
+        g_clear_error(&error);
+        g_atomic_int_set(faults[i], 0);
+    }
+    assert_int_equal(sx_tree_lookup(f->tree, f->root, "file", &a), 0);
+    check(f);
+    fix_free(f);
+}
+
+static void
 run_sql(Fix *f, const char *sql)
 {
     sqlite3 *db;
@@ -484,6 +510,7 @@ main(void)
         cmocka_unit_test(each_call_is_done_or_not_done),
         cmocka_unit_test(a_full_disk_is_told_as_such),
         cmocka_unit_test(opening_can_fail_anywhere),
+        cmocka_unit_test(what_cannot_be_read_is_not_taken_for_absent),
         cmocka_unit_test(newer_and_damaged_stores_are_refused_and_kept),
     };
     fault_vfs_register(&vfs);
