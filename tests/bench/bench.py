@@ -1,4 +1,5 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """make bench: native ext4, rclone mount and syncoxfs on the same Apache in one run, and the ratios.
 
 usage: bench.py [--size quick|full] [--targets native,rclone,syncoxfs] [--json FILE] [--steps ...]

@@ -1,4 +1,5 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
 """Random operations on a real mount over Apache, while the daemon is killed with -9 and the server is cut.
 
 After each restart the mount must equal a model of all closed files; at the end the server's own files must too.
@@ -51,7 +52,7 @@ class Server:
         self.start()
 
     def run(self, *args):
-        out = subprocess.run([self.tool, *args], stdout=subprocess.PIPE, text=True, timeout=60)
+        out = subprocess.run([self.tool, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
         if out.returncode == 77:
             say("SKIP: " + out.stdout.strip())
             sys.exit(77)
@@ -361,10 +362,14 @@ def run(seed, rounds, ops, base):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--seed", type=int, default=int(os.environ.get("SX_SEED", "1")))
-    ap.add_argument("--seeds", type=int, default=int(os.environ.get("SX_SEEDS", "1")))
-    ap.add_argument("--rounds", type=int, default=6)
+    long = "SX_CHECK_LONG" in os.environ
+    ap.add_argument("--seeds", type=int, default=int(os.environ.get("SX_SEEDS", "20" if long else "3")))
+    ap.add_argument("--rounds", type=int, default=12 if long else 6)
     ap.add_argument("--ops", type=int, default=30)
     args = ap.parse_args()
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        say("SKIP: /dev/fuse cannot be used here")
+        sys.exit(77)
     passed = failed = 0
     for seed in range(args.seed, args.seed + args.seeds):
         base = tempfile.mkdtemp(prefix="sxcrash.")

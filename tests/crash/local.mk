@@ -1,0 +1,3 @@
+# Random operations over Apache, kill -9 and cuts, against a model. check-long: 20 seeds.
+TESTS += tests/crash/crash.py
+CHECK_LONG_TESTS += tests/crash/crash.py
