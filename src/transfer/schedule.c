@@ -814,7 +814,6 @@ sx_schedule_thread(gpointer data)
         g_atomic_int_set(&t->kicked, 0);
         bool submitted;
         gint64 next = sx_schedule_run(t, &submitted);
-        sx_cache_tick(t->cache);
         gint64 sleep_ms = CLAMP(next - sx_clock_mono_ms(t->clock), SX_PLAN_INTERVAL_MS, SX_SLEEP_MAX_MS);
         gint64 until = g_get_monotonic_time() + sleep_ms * 1000, soonest = g_get_monotonic_time() + SX_PLAN_INTERVAL_MS * 1000;
         g_mutex_lock(&t->lock);
