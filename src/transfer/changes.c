@@ -17,7 +17,6 @@
 #define SX_USED_NOTE_MS 10000    /* how exact the time of last use is */
 #define SX_USED_MAX 4096
 #define SX_WATCHED_POLLS 10      /* where the other side tells of changes, polling is for what it missed */
-#define SX_PIN_MS 5000
 #define SX_PIN_LIMIT 32
 #define SX_PREFETCH 16           /* sibling directories listed ahead */
 #define SX_WATCH_SETTLE_MS 100
@@ -603,8 +602,8 @@ poll_stale(SxProv *v, bool all)
         sx_schedule_want(v, g_array_index(dirs, gint64, i), 0);
 }
 
-static void
-fetch_pinned(SxTransfer *t)
+void
+sx_changes_fetch_pinned(SxTransfer *t)
 {
     g_autoptr(GArray) inos = sx_tree_pin_missing(t->tree, SX_PIN_LIMIT);
     for (guint i = 0; inos != NULL && i < inos->len; i++) {
@@ -626,16 +625,9 @@ sx_changes_poll(SxProv *v)
     SxTransfer *t = v->t;
     gint64 now = sx_clock_mono_ms(t->clock);
     bool paused = sx_schedule_paused(v, NULL);
-    if (now >= v->poll_at_ms) {
-        if (!paused && v->poll_ms > 0)
-            poll_stale(v, false);
-        v->poll_at_ms = v->poll_ms > 0 ? now + MAX(v->poll_ms / 4, 100) : G_MAXINT64;
-    }
-    if (now >= v->pin_at_ms) {
-        if (!paused && v == t->provs->pdata[0])
-            fetch_pinned(t);
-        v->pin_at_ms = v == t->provs->pdata[0] ? now + SX_PIN_MS : G_MAXINT64;
-    }
+    if (!paused && v->poll_ms > 0)
+        poll_stale(v, false);
+    v->poll_at_ms = v->poll_ms > 0 ? now + MAX(v->poll_ms / 4, 100) : G_MAXINT64;
 }
 
 /* Runs on the watcher's thread. What is not known here needs no look: it is listed when somebody wants it. */

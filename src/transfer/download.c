@@ -353,8 +353,11 @@ stream_work(SxStream *s)
     g_clear_pointer(&s->part, g_byte_array_unref);
     if (g_cancellable_is_cancelled(s->cancel) && rc != 0)
         rc = -EINTR;
+    SxTransfer *t = s->task.t;
     if (s->background && rc != 0)
-        sx_schedule_hold(s->task.t, -s->ino, SX_PIN_RETRY_MS);
+        sx_schedule_hold(t, -s->ino, SX_PIN_RETRY_MS);
+    if (s->background && g_atomic_int_dec_and_test(&t->n_pinned)) /* these have come: what is next? */
+        g_atomic_int_set(&t->look_at_pins, 1);
     stream_end(s, rc == -EAGAIN ? -EIO : rc);
 }
 
@@ -362,7 +365,10 @@ static void
 stream_run(SxTask *task)
 {
     SxProv *v = task->v;
+    SxTransfer *t = task->t;
     stream_work((SxStream *)task);
+    if (g_atomic_int_get(&t->look_at_pins))
+        sx_transfer_kick(t);
     sx_schedule_task_end(v, SX_LANE_DOWN);
 }
 
@@ -726,8 +732,10 @@ sx_download_background(SxProv *v, gint64 ino)
         s->size = size;
     }
     g_mutex_unlock(&t->lock);
-    if (s != NULL)
-        sx_schedule_submit(&s->task, false);
+    if (s == NULL)
+        return;
+    g_atomic_int_inc(&t->n_pinned);
+    sx_schedule_submit(&s->task, false);
 }
 
 /* ---- looking in, ending ---- */

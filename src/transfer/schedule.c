@@ -193,8 +193,8 @@ sx_schedule_provider_error(SxProv *v, const GError *why)
             event = "error";
         v->refused = true;
     } else if (sx_error_is(why, SX_ERR_RATE)) {
-        gint64 wait = MAX(sx_error_retry_after_ms(why), sx_plan_backoff_ms(1, sx_clock_random(t->clock)));
-        v->pause_until_ms = MAX(v->pause_until_ms, now + wait);
+        gint64 told = sx_error_retry_after_ms(why), own = sx_plan_backoff_ms(1, sx_clock_random(t->clock));
+        v->pause_until_ms = MAX(v->pause_until_ms, now + MAX(told, own));
     }
     g_mutex_unlock(&t->lock);
     if (event != NULL)
@@ -786,7 +786,13 @@ housekeeping(SxTransfer *t, gint64 now)
         sx_cache_tick(t->cache);
         t->tick_at_ms = now + SX_TICK_MS;
     }
-    return t->tick_at_ms;
+    bool asked = g_atomic_int_exchange(&t->look_at_pins, 0) != 0;
+    if (asked || now >= t->pin_at_ms) {
+        sx_changes_fetch_pinned(t);
+        gint64 took = sx_clock_mono_ms(t->clock) - now; /* with many pinned files looking is work */
+        t->pin_at_ms = now + MAX(SX_PIN_MS, 20 * took);
+    }
+    return MIN(t->tick_at_ms, t->pin_at_ms);
 }
 
 gint64
@@ -797,9 +803,9 @@ sx_schedule_run(SxTransfer *t, bool *ret_submitted)
     for (guint i = 0; i < t->provs->len; i++) {
         SxProv *v = t->provs->pdata[i];
         next = MIN(next, probe_if_due(v, now));
-        if (now >= v->poll_at_ms || now >= v->pin_at_ms)
+        if (now >= v->poll_at_ms)
             sx_changes_poll(v);
-        next = MIN(next, MIN(v->poll_at_ms, v->pin_at_ms));
+        next = MIN(next, v->poll_at_ms);
         next = MIN(next, list_wanted(v, now));
         next = MIN(next, work_provider(v, now, ret_submitted));
     }

@@ -17,6 +17,7 @@
 #define SX_SMALL_FILE (8 * 1024 * 1024)/* large uploads leave a quarter of the lane to files up to this size */
 #define SX_PLAN_INTERVAL_MS 5
 #define SX_TICK_MS 5000                /* housekeeping of the cache */
+#define SX_PIN_MS 1000                 /* between looks for pinned files that are not here */
 #define SX_IDLE_MS 500                 /* between looks at rows that wait for others */
 #define SX_SLEEP_MAX_MS 60000
 #define SX_PROBE_MAX_MS 60000
@@ -89,7 +90,6 @@ struct SxProv {
     GHashTable *verify_wait;   /* lock: dir -> ms between two looks, grows while the version stays unknown */
     GHashTable *held;          /* lock: dir -> text; a mass delete that waits for the user */
     gint64 poll_at_ms;         /* scheduler only */
-    gint64 pin_at_ms;          /* scheduler only */
     gint64 fg_parent;          /* lock: parent of the directory that was last asked for and unknown */
     guint fg_row;              /* lock: how many siblings in a row */
     SxQuota quota;             /* lock */
@@ -117,8 +117,10 @@ struct SxTransfer {
     GCond cond;                /* something ended: waiters look again */
     GCond wake;                /* the scheduler */
     gint kicked;               /* atomic */
+    gint n_pinned;             /* atomic: background streams under way */
+    gint look_at_pins;         /* atomic: more of them may be wanted */
     gint hurried;              /* atomic: the cache is full of what is not uploaded yet */
-    gint64 tick_at_ms;         /* scheduler only */
+    gint64 tick_at_ms, pin_at_ms; /* scheduler only */
     bool started, stopping;    /* lock */
     guint active;              /* lock: tasks queued or running */
     GHashTable *running;       /* lock: row -> SxRun */
@@ -195,6 +197,7 @@ bool sx_remote_apply(SxRun *run, gint64 dir, const char *name, const SxRemote *r
 int sx_changes_list_dir(SxProv *v, gint64 dir, bool accept_deletes, GCancellable *cancel, char **ret_why);
 void sx_changes_list_later(SxProv *v, gint64 dir); /* a background task, unless one is under way */
 void sx_changes_poll(SxProv *v);
+void sx_changes_fetch_pinned(SxTransfer *t);
 void sx_changes_watch(SxProv *v);
 
 /* ---- download.c ---- */

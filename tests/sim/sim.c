@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIM_SEEDS 200
+#define SIM_SEEDS 150
 #define SIM_SEEDS_LONG 5000
 #define SIM_STEPS 140
 #define SIM_QUIET_ROUNDS 600

@@ -73,6 +73,82 @@ wait_for(World *w, guint *counter, guint n)
     g_mutex_unlock(&w->lock);
 }
 
+/* ---- a storage that answers wrongly when it is told to ---- */
+
+typedef struct Script {
+    gint fail_writes, code;      /* atomic: so many writes fail with that code and nothing done */
+    gint64 retry_after_ms;       /* const */
+    gint wrong_sizes;            /* atomic: so many writes tell a size that is not that of the file */
+    gint wrong_bytes;            /* atomic: so many reads have a wrong first byte; -1 all */
+    gint writes, reads;          /* atomic: calls */
+    gint64 first_ms, second_ms;  /* of the first two writes; read when both are over */
+} Script;
+
+static Script script; /* one test at a time */
+
+static bool
+take(gint *counter)
+{
+    return g_atomic_int_get(counter) != 0 && (g_atomic_int_get(counter) < 0 || g_atomic_int_add(counter, -1) > 0);
+}
+
+static bool
+bad_write(void *self, const char *path, const SxUpload *upload, SxRemote **ret, GCancellable *cancel, GError **error)
+{
+    gint n = g_atomic_int_add(&script.writes, 1);
+    if (n == 0)
+        script.first_ms = sx_clock_mono_ms(sx_clock_default());
+    if (n == 1)
+        script.second_ms = sx_clock_mono_ms(sx_clock_default());
+    if (take(&script.fail_writes)) {
+        GError *why = sx_error_new((SxErrorCode)script.code, "told to fail");
+        sx_error_set_retry_after_ms(why, script.retry_after_ms);
+        g_propagate_error(error, why);
+        return false;
+    }
+    bool ok = sx_provider_mem.write(self, path, upload, ret, cancel, error);
+    if (ok && take(&script.wrong_sizes))
+        (*ret)->size++;
+    return ok;
+}
+
+typedef struct BadSink {
+    SxSinkFn sink;
+    void *data;
+    bool spoil;
+} BadSink;
+
+static int
+bad_sink(void *data, gint64 off, const void *buf, gsize n)
+{
+    BadSink *b = data;
+    if (!b->spoil || n == 0)
+        return b->sink(b->data, off, buf, n);
+    b->spoil = false;
+    g_autofree guint8 *copy = g_memdup2(buf, n);
+    copy[0] ^= 1;
+    return b->sink(b->data, off, copy, n);
+}
+
+static bool
+bad_read(void *self, const char *path, const SxCond *cond, gint64 off, gint64 len, SxSinkFn sink, void *data, GCancellable *cancel,
+         GError **error)
+{
+    g_atomic_int_inc(&script.reads);
+    BadSink b = {.sink = sink, .data = data, .spoil = take(&script.wrong_bytes)};
+    return sx_provider_mem.read(self, path, cond, off, len, bad_sink, &b, cancel, error);
+}
+
+static const SxProviderType *
+bad_type(void)
+{
+    static SxProviderType type;
+    type = sx_provider_mem;
+    type.write = bad_write;
+    type.read = bad_read;
+    return &type;
+}
+
 static void
 world_open(World *w)
 {
@@ -87,7 +163,7 @@ world_open(World *w)
                          .tree = w->tree};
     w->cache = sx_cache_open(&co, &error);
     assert_non_null(w->cache);
-    g_autoptr(SxProvider) mem = sx_provider_open_text(&sx_provider_mem, "mem", options, sx_sys_default(), sx_clock_default(), &error);
+    g_autoptr(SxProvider) mem = sx_provider_open_text(bad_type(), "mem", options, sx_sys_default(), sx_clock_default(), &error);
     if (mem == NULL)
         fail_msg("%s", error->message);
     w->provider = sx_fault_wrap(mem, &w->faults);
@@ -118,6 +194,7 @@ world_new(const char *options)
 {
     static gint count;
     World *w = g_new0(World, 1);
+    script = (Script){0};
     w->dir = g_dir_make_tmp("syncox-transfer-XXXXXX", NULL);
     w->store_name = g_strdup_printf("transfer-%d", g_atomic_int_add(&count, 1));
     w->store = sx_mem_store(w->store_name);
@@ -673,9 +750,44 @@ a_pinned_file_comes_by_itself(void **state)
     list_fresh(w, w->root);
     gint64 ino = lookup(w, w->root, "f");
     assert_int_equal(sx_tree_pin(w->tree, ino, 1), 0);
-    assert_int_equal(sx_transfer_fetch_all(w->transfer, ino, NULL), 0);
+    sx_transfer_kick(w->transfer);
     SxContent *c = open_content(w, ino);
+    assert_int_equal(sx_content_wait(c, 0, 3 * MIB, sx_clock_mono_ms(sx_clock_default()) + WAIT_MS, NULL), 0);
     assert_true(sx_content_complete(c));
+    world_free(w);
+}
+
+static void
+bytes_that_came_wrong_are_fetched_again(void **state)
+{
+    for (gsize size = 100000; size <= 5 * MIB; size += 4 * MIB) { /* checked before they are shown, and when complete */
+        World *w = world_new("");
+        g_autofree guint8 *bytes = pattern(size), *buf = g_malloc(size);
+        put(w, "f", bytes, size);
+        list_fresh(w, w->root);
+        gint64 ino = lookup(w, w->root, "f");
+        g_atomic_int_set(&script.wrong_bytes, 1);
+        int rc = sx_transfer_fetch_all(w->transfer, ino, NULL);
+        assert_true(rc == 0 || rc == -EIO);
+        if (size > MIB) /* found when all of it was here, perhaps while it was being read */
+            wait_event(w, "error");
+        SxContent *c = open_content(w, ino);
+        assert_int_equal(sx_transfer_fetch_all(w->transfer, ino, NULL), 0);
+        assert_int_equal(sx_content_read(c, 0, buf, size), size);
+        assert_memory_equal(buf, bytes, size);
+        world_free(w);
+    }
+}
+
+static void
+bytes_that_never_come_right_are_an_error(void **state)
+{
+    World *w = world_new("");
+    put(w, "f", "text", 4);
+    list_fresh(w, w->root);
+    g_atomic_int_set(&script.wrong_bytes, -1);
+    assert_int_equal(sx_transfer_fetch_all(w->transfer, lookup(w, w->root, "f"), NULL), -EIO);
+    assert_int_equal(g_atomic_int_get(&script.reads), 2);
     world_free(w);
 }
 
@@ -793,6 +905,69 @@ offline_answers_at_once_and_comes_back(void **state)
     world_free(w);
 }
 
+static void
+a_server_that_says_wait_is_left_alone(void **state)
+{
+    World *w = world_new("");
+    list_fresh(w, w->root);
+    script.code = SX_ERR_RATE;
+    script.retry_after_ms = 400;
+    g_atomic_int_set(&script.fail_writes, 1);
+    make_file(w, w->root, "f", "text");
+    flush(w);
+    assert_stored(w, "f", "text");
+    assert_int_equal(g_atomic_int_get(&script.writes), 2);
+    assert_in_range(script.second_ms - script.first_ms, 400, WAIT_MS);
+    world_free(w);
+}
+
+static void
+a_refused_login_waits_for_the_user(void **state)
+{
+    World *w = world_new("");
+    list_fresh(w, w->root);
+    script.code = SX_ERR_AUTH;
+    g_atomic_int_set(&script.fail_writes, 1);
+    make_file(w, w->root, "f", "text");
+    assert_int_equal(sx_transfer_flush(w->transfer, SX_ROOT_INO, 0, NULL), -ETIMEDOUT);
+    wait_event(w, "error");
+    assert_int_equal(g_atomic_int_get(&script.writes), 1);
+    assert_true(sx_transfer_probe(w->transfer, w->id, NULL, NULL));
+    flush(w);
+    assert_stored(w, "f", "text");
+    world_free(w);
+}
+
+static void
+a_damaged_upload_is_sent_again(void **state)
+{
+    World *w = world_new("");
+    list_fresh(w, w->root);
+    g_atomic_int_set(&script.wrong_sizes, 1);
+    make_file(w, w->root, "f", "text");
+    flush(w);
+    assert_stored(w, "f", "text");
+    assert_int_equal(g_atomic_int_get(&script.writes), 2);
+    g_autoptr(GPtrArray) conflicts = sx_tree_conflicts(w->tree);
+    assert_int_equal(conflicts->len, 0);
+    world_free(w);
+}
+
+static void
+a_full_server_is_said_and_tried_again(void **state)
+{
+    World *w = world_new("");
+    list_fresh(w, w->root);
+    sx_mem_set_space(w->store, 2);
+    make_file(w, w->root, "f", "text");
+    assert_int_equal(sx_transfer_flush(w->transfer, SX_ROOT_INO, 0, NULL), -ETIMEDOUT);
+    wait_event(w, "error");
+    sx_mem_set_space(w->store, -1);
+    flush(w);
+    assert_stored(w, "f", "text");
+    world_free(w);
+}
+
 typedef struct Waiting {
     World *w;
     GCancellable *cancel;
@@ -859,6 +1034,12 @@ main(void)
         cmocka_unit_test(readers_share_what_comes),
         cmocka_unit_test(a_read_follows_a_new_version),
         cmocka_unit_test(a_pinned_file_comes_by_itself),
+        cmocka_unit_test(bytes_that_came_wrong_are_fetched_again),
+        cmocka_unit_test(bytes_that_never_come_right_are_an_error),
+        cmocka_unit_test(a_server_that_says_wait_is_left_alone),
+        cmocka_unit_test(a_refused_login_waits_for_the_user),
+        cmocka_unit_test(a_damaged_upload_is_sent_again),
+        cmocka_unit_test(a_full_server_is_said_and_tried_again),
         cmocka_unit_test(few_deletions_are_believed_after_a_look),
         cmocka_unit_test(a_mass_delete_waits_for_the_user),
         cmocka_unit_test(siblings_are_listed_ahead),
