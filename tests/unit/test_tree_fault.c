@@ -215,6 +215,33 @@ c_intent(Fix *f)
     return sx_tree_set_intent(f->tree, dirty_row, "9:aa", NULL) ;
 }
 static bool
+c_target(Fix *f)
+{
+    return sx_tree_set_target(f->tree, new_row, f->root, "local", "9:aa", NULL);
+}
+static bool
+c_rebase(Fix *f)
+{
+    g_autoptr(SxRemote) e = remote("mod", SX_KIND_FILE, "n1");
+    return sx_tree_rebase(f->tree, dirty_row, e, NULL);
+}
+static bool
+c_adopt(Fix *f)
+{
+    g_autoptr(SxRemote) e = remote("local", SX_KIND_FILE, "n1");
+    return sx_tree_adopt(f->tree, new_row, 1, e, NULL);
+}
+static bool
+c_gone(Fix *f)
+{
+    return sx_tree_apply_stat(f->tree, f->root, "dempty", NULL, NULL, NULL);
+}
+static bool
+c_touch(Fix *f)
+{
+    return sx_tree_touch(f->tree, file_ino, NOW_MS(f) + 1000000) == 0;
+}
+static bool
 c_caps(Fix *f)
 {
     SxCaps caps = f->caps;
@@ -244,7 +271,7 @@ static const struct {
     {"xattr", c_xattr}, {"pin", c_pin}, {"cached", c_cached}, {"listing", c_listing}, {"done_create", c_done_create},
     {"done_upload", c_done_upload}, {"done_move", c_done_move}, {"done_remove", c_done_remove}, {"done_attr", c_done_attr},
     {"conflict", c_conflict}, {"failed", c_failed}, {"intent", c_intent}, {"caps", c_caps}, {"provider", c_provider},
-    {"hurry", c_hurry},
+    {"hurry", c_hurry}, {"target", c_target}, {"rebase", c_rebase}, {"adopt", c_adopt}, {"gone", c_gone}, {"touch", c_touch},
 };
 
 static void
