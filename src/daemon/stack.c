@@ -14,6 +14,7 @@ struct SxStack {
     const SxSys *sys;
     const SxClock *clock;
     char *state_dir, *cache_dir;
+    SxApiAbout about;         /* for .syncox/ */
     char **keep_local;
     SxRegistry *registry;
     SxEvents *events;
@@ -149,6 +150,7 @@ open_vfs(SxStack *s, GError **error)
         .write_back_delay_ms = sx_section_int(sx_conf_global(s->options.conf), "write-back-delay"),
         .keep_local = (const char *const *)s->keep_local,
         .document = sx_api_document,
+        .document_data = &s->about,
     };
     s->vfs = sx_vfs_new(&o, error);
     return s->vfs != NULL;
@@ -184,6 +186,8 @@ sx_stack_new(const SxStackOptions *options, GError **error)
     s->clock = options->clock != NULL ? options->clock : sx_clock_default();
     s->state_dir = g_strdup(options->state_dir != NULL ? options->state_dir : sx_section_string(global, "state-dir"));
     s->cache_dir = g_strdup(options->cache_dir != NULL ? options->cache_dir : sx_section_string(global, "cache-dir"));
+    s->about = (SxApiAbout){.mountpoint = s->options.mountpoint, .config_file = s->options.config_file, .clock = s->clock,
+                            .started_mono_ms = sx_clock_mono_ms(s->clock)};
     s->registry = sx_stack_registry();
     s->sweep_cancel = g_cancellable_new();
 

@@ -299,7 +299,7 @@ append_event(const SxEvent *event, void *data)
 }
 
 char *
-sx_api_document(SxVfs *vfs, const char *what)
+sx_api_document(SxVfs *vfs, const char *what, void *about)
 {
     if (strcmp(what, "events.jsonl") == 0) {
         GString *lines = g_string_new(NULL);
@@ -308,7 +308,9 @@ sx_api_document(SxVfs *vfs, const char *what)
     }
     if (!g_str_has_suffix(what, ".json"))
         return g_strdup("");
-    SxApi api = {.vfs = vfs};
+    const SxApiAbout *a = about;
+    SxApi api = {.vfs = vfs, .mountpoint = a->mountpoint, .config_file = a->config_file, .clock = a->clock,
+                 .started_mono_ms = a->started_mono_ms};
     g_autofree char *path = g_strdup_printf(SX_API_PREFIX "%.*s", (int)(strlen(what) - strlen(".json")), what);
     SxApiCall call = {.api = &api, .method = "GET", .path = path};
     unsigned status;

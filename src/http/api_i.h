@@ -12,7 +12,7 @@
 
 typedef struct SxApi {
     SxVfs *vfs;
-    const char *mountpoint;      /* NULL in .syncox documents */
+    const char *mountpoint;      /* NULL: none */
     const char *config_file;
     const SxConf *conf;          /* with cache_dir and state_dir for doctor; NULL */
     const char *cache_dir, *state_dir;

@@ -34,8 +34,16 @@ SxHttp *sx_http_start(const SxHttpOptions *options, GError **error);
 void sx_http_stop(SxHttp *h); /* ends what waits, lets running answers out, removes the socket */
 char *sx_http_socket_dir(void);
 char *sx_http_default_socket(const char *mountpoint /* NULL: the newest */); /* g_free */
-/* The documents behind .syncox/: "status.json" "transfers.json" "events.jsonl" "conflicts.json". for SxVfsOptions.document. */
-char *sx_api_document(SxVfs *vfs, const char *what);
+/* What the documents tell about the mount itself: the same from the socket and from .syncox/. */
+typedef struct SxApiAbout {
+    const char *mountpoint;     /* NULL: none */
+    const char *config_file;    /* NULL: the embedded default */
+    const SxClock *clock;
+    gint64 started_mono_ms;
+} SxApiAbout;
+/* The documents behind .syncox/: "status.json" "transfers.json" "events.jsonl" "conflicts.json". For SxVfsOptions.document
+ * with a const SxApiAbout as document_data. */
+char *sx_api_document(SxVfs *vfs, const char *what, void *about);
 
 /* Paths and other byte strings in JSON, as above. */
 void sx_json_set_bytes(json_t *object, const char *key, const char *bytes /* NULL: null */);

@@ -75,13 +75,29 @@ names_provider(const SxProvider *p, const char *text)
     return (strncmp(text, p->label, n) == 0 && text[n] == ':') || (strncmp(text, p->name, m) == 0 && text[m] == ':');
 }
 
+/* About the provider's root, whose path is empty: "nas: : lost" reads "nas: lost". */
+static void
+leave_out_empty_path(const SxProvider *p, GError *why)
+{
+    const char *const heads[] = {p->label, p->name};
+    for (guint i = 0; i < G_N_ELEMENTS(heads); i++) {
+        char *end = why->message + strlen(heads[i]);
+        if (g_str_has_prefix(why->message, heads[i]) && g_str_has_prefix(end, ": : ")) {
+            memmove(end, end + 2, strlen(end + 2) + 1);
+            return;
+        }
+    }
+}
+
 static GError *
 name_error(const SxProvider *p, SxCall call, const char *path, GError *why)
 {
     if (why == NULL) /* a plug-in that fails without a reason */
         why = sx_error_new(SX_ERR_FAILED, "%s failed", sx_call_name(call));
-    if (names_provider(p, why->message))
+    if (names_provider(p, why->message)) {
+        leave_out_empty_path(p, why);
         return why;
+    }
     if (path != NULL && *path != '\0' && !g_str_has_prefix(why->message, path))
         g_prefix_error(&why, "%s: ", path);
     g_prefix_error(&why, "%s: ", p->label);

@@ -21,6 +21,7 @@ sx_vfs_new(const SxVfsOptions *options, GError **error)
     v->write_back_delay_ms = options->write_back_delay_ms;
     v->keep_local = options->keep_local;
     v->document = options->document;
+    v->document_data = options->document_data;
     v->start_real_ns = sx_clock_real_ns(v->clock);
     g_mutex_init(&v->lock);
     v->nodes = g_hash_table_new(g_int64_hash, g_int64_equal);

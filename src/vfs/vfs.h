@@ -31,7 +31,8 @@ typedef struct SxVfsOptions {
     gint64 write_back_delay_ms;
     const char *const *keep_local; /* as SxTreeOptions has it: such names need not be possible on the provider; outlives the vfs */
     /* Contents of .syncox/WHAT (sx_api_document); g_free. NULL: the files are empty. */
-    char *(*document)(SxVfs *v, const char *what);
+    char *(*document)(SxVfs *v, const char *what, void *data);
+    void *document_data;
 } SxVfsOptions;
 SxVfs *sx_vfs_new(const SxVfsOptions *options, GError **error);
 void sx_vfs_free(SxVfs *vfs); /* all files are closed before */

@@ -53,7 +53,8 @@ struct SxVfs {
     const SxClock *clock;
     gint64 write_back_delay_ms;
     const char *const *keep_local;
-    char *(*document)(SxVfs *v, const char *what);
+    char *(*document)(SxVfs *v, const char *what, void *data);
+    void *document_data;
     gint64 start_real_ns;
     GMutex lock;
     GHashTable *nodes;   /* lock; gint64* (inside the node) -> SxNode */

@@ -100,7 +100,7 @@ sx_virtual_open(SxVfs *v, gint64 ino, int flags, SxFile **ret)
         return ino == SX_VIRTUAL_INO ? -EISDIR : -ENOENT;
     if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0)
         return -EROFS;
-    char *text = v->document != NULL ? v->document(v, name) : NULL;
+    char *text = v->document != NULL ? v->document(v, name, v->document_data) : NULL;
     SxFile *f = g_new0(SxFile, 1);
     f->flags = flags;
     f->lent = -1;

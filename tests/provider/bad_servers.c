@@ -144,6 +144,7 @@ row(void **state)
         fail_msg("ought to fail with %s \"%s\", but: %s (%s)", sx_error_code_name(r->code), r->says, error->message,
                  sx_error_code_name(sx_error_code(error)));
     assert_true(g_str_has_prefix(error->message, "nas: "));
+    assert_null(strstr(error->message, ": : ")); /* the root's path is empty */
     assert_null(strstr(error->message, "secret"));
     if (r->code == SX_ERR_RATE) {
         gint64 wait = sx_error_retry_after_ms(error);

@@ -32,6 +32,7 @@ typedef struct Fixture {
     SxProvider *provider;
     gint64 root;
     SxVfs *vfs;
+    SxApiAbout about;
     SxHttp *http;
     SxClient *client;
     gint quits; /* atomic */
@@ -82,8 +83,9 @@ open_layers(Fixture *f)
     f->provider = sx_fault_wrap(mem, &f->faults);
     int id;
     assert_true(sx_transfer_add_provider(f->transfer, f->provider, &id, &f->root, &e));
+    f->about = (SxApiAbout){.mountpoint = MOUNT, .config_file = "/etc/x.conf", .clock = clock, .started_mono_ms = sx_clock_mono_ms(clock)};
     f->vfs = sx_vfs_new(&(SxVfsOptions){.tree = f->tree, .cache = f->cache, .transfer = f->transfer, .events = f->events, .clock = clock,
-                                        .document = sx_api_document}, &e);
+                                        .document = sx_api_document, .document_data = &f->about}, &e);
     assert_non_null(f->vfs);
     assert_true(sx_transfer_start(f->transfer, &e));
 }
@@ -449,13 +451,20 @@ documents_are_the_same(void **state)
     sx_events_emit(f->events, 0, "error", NULL, NULL, "line");
     static const char *const names[] = {"status.json", "transfers.json", "conflicts.json"};
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
-        g_autofree char *document = sx_api_document(f->vfs, names[i]);
+        g_autofree char *document = sx_api_document(f->vfs, names[i], &f->about);
         json_t *doc = json_loads(document, 0, NULL);
         assert_non_null(doc);
         assert_null(json_object_get(doc, "error"));
         json_decref(doc);
     }
-    g_autofree char *lines = sx_api_document(f->vfs, "events.jsonl"), *none = sx_api_document(f->vfs, "nonsense");
+    g_autofree char *status = sx_api_document(f->vfs, "status.json", &f->about);
+    json_t *doc = json_loads(status, 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(doc, "mount")), MOUNT);
+    assert_string_equal(json_string_value(json_object_get(doc, "config")), "/etc/x.conf");
+    assert_true(json_is_integer(json_object_get(doc, "uptime_ms")));
+    json_decref(doc);
+    g_autofree char *lines = sx_api_document(f->vfs, "events.jsonl", &f->about);
+    g_autofree char *none = sx_api_document(f->vfs, "nonsense", &f->about);
     assert_non_null(strstr(lines, "\"line\""));
     assert_true(g_str_has_suffix(lines, "}\n"));
     assert_string_equal(none, "");
