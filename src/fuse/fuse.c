@@ -238,6 +238,20 @@ close_device(SxFuse *f)
     return severed;
 }
 
+/* Lets libfuse free what fuse_session_mount() made, without unmounting whatever is at this place by now: it leaves alone a
+ * device that reports an error, as the write end of a pipe does that nobody reads. */
+static void
+forget_mount(SxFuse *f)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return;
+    dup2(ends[1], fuse_session_fd(f->se));
+    close(ends[0]);
+    close(ends[1]);
+    fuse_session_unmount(f->se);
+}
+
 void
 sx_fuse_unmount(SxFuse *f)
 {
@@ -249,6 +263,7 @@ sx_fuse_unmount(SxFuse *f)
     if (!gone) /* never twice: it would hit what lies below */
         unmount(f->mountpoint, true);
     sx_notifier_stop(f->notifier);
+    forget_mount(f);
     sx_files_release_all(f);
     f->mounted = false;
 }

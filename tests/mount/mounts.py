@@ -41,8 +41,16 @@ class Mounts:
         return self
 
     def __exit__(self, *what):
-        for m in self.all:
+        failed = [e for e in map(self.end, self.all) if e is not None]
+        if failed and what[0] is None:
+            raise failed[0]
+
+    @staticmethod
+    def end(m):
+        try:
             m.close()
+        except Exception as e:  # the others have to be ended all the same
+            return e
 
 
 def crash(base, backend):

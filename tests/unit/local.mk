@@ -1,6 +1,7 @@
 # One line a test program: its name in unit_tests, its source is tests/unit/NAME.c (cmocka).
 if HAVE_CMOCKA
 unit_tests = \
+	tests/unit/test_acl \
 	tests/unit/test_webdav \
 	tests/unit/test_net \
 	tests/unit/test_local \
@@ -35,6 +36,8 @@ check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 endif
 SX_TEST_LIBS = $(SX_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_acl_SOURCES = tests/unit/test_acl.c
+tests_unit_test_acl_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_base_SOURCES = tests/unit/test_base.c
 tests_unit_test_base_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_conf_SOURCES = tests/unit/test_conf.c
