@@ -98,10 +98,11 @@ conn_free(SxConn *conn)
     g_free(conn);
 }
 
+/* Small pages: a transaction here touches a few rows in many places, and each page it touches goes to the WAL as a whole. */
 static void
 connection_pragmas(SxConn *conn)
 {
-    g_autofree char *sql = g_strdup_printf("PRAGMA synchronous=NORMAL;PRAGMA cache_size=-%d;PRAGMA mmap_size=%d;"
+    g_autofree char *sql = g_strdup_printf("PRAGMA page_size=2048;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-%d;PRAGMA mmap_size=%d;"
                                            "PRAGMA foreign_keys=OFF;PRAGMA temp_store=MEMORY;PRAGMA wal_autocheckpoint=0",
                                            CACHE_KIB, MMAP_BYTES);
     int rc = sqlite3_exec(conn->handle, sql, NULL, NULL, NULL);

@@ -19,8 +19,8 @@
 #include "base/error.h"
 
 #define SX_DB_READERS 8                    /* connections in the pool; a ninth reader waits */
-#define SX_DB_WAL_SOFT 2000                /* pages: from here the WAL is copied back in the background */
-#define SX_DB_WAL_MAX 16000                /* pages: from here writers wait for it */
+#define SX_DB_WAL_SOFT 4000                /* pages: from here the WAL is copied back in the background */
+#define SX_DB_WAL_MAX 32000                /* pages: from here writers wait for it */
 #define SX_DB_QUICK_CHECK_MS 2000          /* the check after an unclean stop gives up here */
 
 typedef struct SxDb SxDb;
