@@ -5,6 +5,8 @@
 #include "net/net.h"
 
 #include <string.h>
+#include <time.h>
+#include <utime.h>
 
 static SxTestServer *bad;
 
@@ -378,6 +380,50 @@ one_request_for_a_small_upload(void **state)
     }
 }
 
+/* The server's nonce grows old in the middle of the work: the upload is asked for again, from its beginning. */
+static void
+digest_nonce_grows_old(void **state)
+{
+    if (apache == NULL)
+        skip();
+    g_autofree char *login = g_strdup_printf("user = %s\npassword = %s\n", sx_test_server_get(apache, "user"),
+                                             sx_test_server_get(apache, "password"));
+    g_autoptr(SxProvider) p = open_url("nas", sx_test_server_get(apache, "url_nonce"), login);
+    SxTarget t = {.name = "nas", .p = p};
+    const struct { const char *name, *refused; gint64 size; } rounds[] = {
+        {"small", "PUT /nonce/small 401", 100000}, /* goes out twice */
+        {"large", "PUT /nonce/large 401", SX_NET_EXPECT_BYTES + 1}}; /* waits for the go-ahead, goes out once */
+    for (gsize k = 0; k < G_N_ELEMENTS(rounds); k++) {
+        guint seed = 0;
+        while (requests_of(rounds[k].refused) == 0) {
+            SxTestSource s = {.seed = ++seed, .size = rounds[k].size};
+            SxUpload u = sx_test_upload(&s, sx_test_any());
+            g_autoptr(SxRemote) r = NULL;
+            OK(sx_provider_write(p, rounds[k].name, &u, &r, NULL, error));
+        }
+        sx_test_same(&t, rounds[k].name, seed, rounds[k].size);
+    }
+}
+
+/* What broken uploads left in the hidden folder goes at the next start, when it is a day old. */
+static void
+old_leftovers_are_tidied(void **state)
+{
+    if (apache == NULL)
+        skip();
+    g_autofree char *folder = g_build_filename(sx_test_server_get(apache, "root"), SX_TMP_PREFIX "uploads", NULL);
+    g_autofree char *old = g_build_filename(folder, "old", NULL), *fresh = g_build_filename(folder, "fresh", NULL);
+    g_autoptr(SxProvider) p = open_url("nas", sx_test_server_get(apache, "url_open"), "flavour = generic\n");
+    SxTarget t = {.name = "nas", .p = p};
+    g_autoptr(SxRemote) f = sx_test_put(&t, "f", 1, 10); /* makes the folder */
+    assert_true(g_file_set_contents(old, "x", 1, NULL) && g_file_set_contents(fresh, "x", 1, NULL));
+    struct utimbuf two_days_ago = {time(NULL) - 2 * 86400, time(NULL) - 2 * 86400};
+    assert_int_equal(utime(old, &two_days_ago), 0);
+    OK(sx_provider_probe(p, NULL, error));
+    assert_false(g_file_test(old, G_FILE_TEST_EXISTS));
+    assert_true(g_file_test(fresh, G_FILE_TEST_EXISTS));
+}
+
 static void
 cut_hung_and_back(void **state)
 {
@@ -461,6 +507,8 @@ nextcloud_assembles_slowly(void **state)
 int
 main(void)
 {
+    g_setenv("http_proxy", "http://127.0.0.1:1/", TRUE); /* not for loopback */
+    g_setenv("https_proxy", "http://127.0.0.1:1/", TRUE);
     bad = sx_test_server_start("bad");
     apache = sx_test_server_start("apache");
     g_autoptr(GArray) tests = g_array_new(FALSE, FALSE, sizeof(struct CMUnitTest));
@@ -481,6 +529,8 @@ main(void)
         cmocka_unit_test(certificates),
         cmocka_unit_test(logins),
         cmocka_unit_test(one_request_for_a_small_upload),
+        cmocka_unit_test(digest_nonce_grows_old),
+        cmocka_unit_test(old_leftovers_are_tidied),
         cmocka_unit_test(cut_hung_and_back),
         cmocka_unit_test(nextcloud_assembles_slowly),
     };

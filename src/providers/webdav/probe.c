@@ -262,6 +262,8 @@ sx_dav_probe(void *self, SxCaps *caps, GCancellable *cancel, GError **error)
     fill_caps(site, read_only(&options, &root), caps);
     sx_info("%s: %s%s is %s%s%s", dav->name, sx_net_origin(dav->net), site->base, site->flavour->label,
             site->uploads != NULL ? ", takes large files in chunks" : "", caps->read_only ? ", read-only" : "");
+    if (!site->flavour->staged_put && !caps->read_only)
+        sx_dav_tidy(dav, site, sx_headers_date_s(options.headers, "date"), cancel);
     g_mutex_lock(&dav->lock);
     SxDavSite *old = dav->site;
     dav->site = g_steal_pointer(&site);

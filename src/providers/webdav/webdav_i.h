@@ -27,6 +27,7 @@
 #define SX_DAV_MAX_DEPTH 32                  /* of XML elements */
 #define SX_DAV_MAX_TEXT (16 * 1024)          /* bytes in one XML element that we read */
 #define SX_DAV_MAX_CHUNKS 10000              /* Nextcloud's own limit */
+#define SX_DAV_LEFTOVER_S (24 * 3600)        /* no upload takes so long without being tried again */
 #define SX_DAV_SMALL (1024 * 1024)           /* below: conditions are looked at once, not before and after the body */
 #define SX_DAV_CLEANUP_MS 5000               /* at most spent on removing what a failed call left */
 
@@ -123,6 +124,8 @@ bool sx_dav_read(void *self, const char *path, const SxCond *cond, gint64 off, g
 
 /* ---- write.c ---- */
 bool sx_dav_write(void *self, const char *path, const SxUpload *upload, SxRemote **ret, GCancellable *cancel, GError **error);
+/* Removes what broken uploads left in SX_DAV_TMP_DIR a day ago or earlier, by the server's clock. Failures do not matter. */
+void sx_dav_tidy(SxDav *dav, const SxDavSite *site, gint64 server_now_s, GCancellable *cancel);
 /* Looks at the target of a change: fails with CHANGED or EXISTS when cond does not hold now, IS_DIR when it is a directory. */
 bool sx_dav_check(SxDav *dav, const char *path, const SxCond *cond, bool *ret_exists, GCancellable *cancel, GError **error);
 /* Does the server itself check this condition on PUT (or DELETE)? */

@@ -274,6 +274,41 @@ server_there(const GError *error)
     return !sx_error_is(error, SX_ERR_OFFLINE) && !sx_error_is(error, SX_ERR_TIMEOUT) && !sx_error_is(error, SX_ERR_LOST);
 }
 
+typedef struct Leftovers {
+    char *dir_raw;
+    gint64 before_s;
+    GPtrArray *names;      /* of char* */
+} Leftovers;
+
+static bool
+see_leftover(void *data, const SxDavEntry *e, GError **error)
+{
+    Leftovers *l = data;
+    char *name = NULL;
+    bool child = sx_dav_href(e->href, l->dir_raw, &name) == SX_DAV_HREF_CHILD;
+    if (child && !e->is_dir && e->mtime_s >= 0 && e->mtime_s < l->before_s && sx_name_valid(name, strlen(name)))
+        g_ptr_array_add(l->names, g_steal_pointer(&name));
+    g_free(name);
+    return true;
+}
+
+void
+sx_dav_tidy(SxDav *dav, const SxDavSite *site, gint64 server_now_s, GCancellable *cancel)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *dir_raw = g_strconcat(site->base_raw, "/" SX_DAV_TMP_DIR, NULL);
+    g_autofree char *url_path = sx_dav_path(site, SX_DAV_TMP_DIR, true);
+    Leftovers l = {.dir_raw = dir_raw, .before_s = server_now_s - SX_DAV_LEFTOVER_S, .names = names};
+    SxDavFind find = {url_path, SX_DAV_TMP_DIR, "1", sx_dav_props(site), see_leftover, &l};
+    if (server_now_s < 0 || !sx_dav_find(dav, &find, NULL, cancel, NULL))
+        return;
+    for (guint i = 0; i < names->len && !g_cancellable_is_cancelled(cancel); i++) {
+        g_autofree char *path = sx_path_join(SX_DAV_TMP_DIR, g_ptr_array_index(names, i));
+        g_autofree char *leftover = sx_dav_path(site, path, false);
+        sx_dav_delete_quietly(dav, leftover);
+    }
+}
+
 static void
 make_tmp_dir(SxDav *dav, const SxDavSite *site, GCancellable *cancel)
 {
