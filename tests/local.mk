@@ -21,12 +21,12 @@ include tests/bench/local.mk
 include tests/lint/local.mk
 include tests/lib/local.mk
 
-# Which tests run again under the sanitizers (contrib/setup check): those without a mount of their own.
+# Which tests run again under the sanitizers (contrib/setup check).
 .PHONY: print-tests print-sanitized-tests print-threaded-tests check-long bench
 print-tests:
 	@for t in $(TESTS); do echo "$$t"; done
 print-sanitized-tests:
-	@for t in $(TESTS); do case $$t in tests/unit/*|tests/provider/*|tests/fuzz/*|tests/sim/*) echo "$$t";; esac; done
+	@for t in $(TESTS); do case $$t in tests/unit/*|tests/provider/*|tests/fuzz/*|tests/sim/*|tests/mount/*|tests/crash/*) echo "$$t";; esac; done
 print-threaded-tests:
 	@for t in $(TESTS); do case $$t in tests/unit/*|tests/provider/*) echo "$$t";; esac; done
 
