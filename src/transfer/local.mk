@@ -1,5 +1,6 @@
 libsyncox_a_SOURCES += \
 	src/transfer/changes.c \
+	src/transfer/copy.c \
 	src/transfer/download.c \
 	src/transfer/plan.c src/transfer/plan.h \
 	src/transfer/remote.c \

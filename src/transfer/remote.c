@@ -166,7 +166,7 @@ copy_then_remove(SxRun *run, SxRow *row, const char *from, const char *to, GErro
     SxTransfer *t = run->task.t;
     SxProvider *p = run->task.v->p;
     if (row->kind == SX_KIND_DIR)
-        return sx_fail(error, SX_ERR_UNSUPPORTED, "%s: %s: directories cannot be moved there", run->task.v->name, from);
+        return sx_copy_move_dir(run, from, to, error);
     g_autoptr(SxRemote) made = NULL;
     bool ok = row->kind == SX_KIND_SYMLINK ? sx_provider_symlink(p, to, row->target, &made, t->cancel, error)
               : SX_CAN(p, copy)            ? sx_provider_copy(p, from, to, t->cancel, error)

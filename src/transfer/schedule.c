@@ -750,7 +750,8 @@ work_provider(SxProv *v, gint64 now, bool *ret_submitted)
 {
     SxTransfer *t = v->t;
     g_mutex_lock(&t->lock);
-    bool paused = v->offline || v->refused || now < v->pause_until_ms;
+    /* Before the probe nobody knows what the other side can do, and what an upload may rely on. */
+    bool paused = !v->caps_told || v->offline || v->refused || now < v->pause_until_ms;
     gint64 next = v->pause_until_ms > now ? v->pause_until_ms : G_MAXINT64;
     bool plan = !paused && (v->replan || now >= v->plan_at_ms || v->ready.length == 0);
     if (plan)

@@ -192,6 +192,10 @@ bool sx_remote_stat(SxRun *run, const char *path, SxRemote **ret, GError **error
 /* Tells the tree what is there, and kernel and cache what that changed. */
 bool sx_remote_apply(SxRun *run, gint64 dir, const char *name, const SxRemote *remote, GError **error);
 
+/* ---- copy.c ---- */
+/* Moves a directory where the provider cannot. What is in it gets new versions: listings tell. */
+bool sx_copy_move_dir(SxRun *run, const char *from, const char *to, GError **error);
+
 /* ---- changes.c ---- */
 /* Lists on this thread and applies. 0 or -errno. */
 int sx_changes_list_dir(SxProv *v, gint64 dir, bool accept_deletes, GCancellable *cancel, char **ret_why);

@@ -171,6 +171,7 @@ static const char *const abilities[] = {
     "version-after-write = no\n",
     "stable-ids = no\nhash = none\n",
     "set-mtime = no\nset-mode = no\nsymlinks = no\nstable-ids = no\n",
+    "server-move = no\nstable-ids = no\n",
     "conditional = no\nversion-after-write = no\nstable-ids = no\nhash = none\n",
 };
 
@@ -788,6 +789,15 @@ quiet(Sim *s)
     return counts.pending == 0 && counts.parked == 0 && s->tasks->len == 0;
 }
 
+static bool
+note_row(void *data, const SxRow *row)
+{
+    g_string_append_printf(data, "\n  row %d ino %d pending %u: %d/%s <- %d/%s tries %d %s%s", (int)row->id, (int)row->ino, row->pending,
+                           (int)row->l_parent, row->l_name, (int)row->r_parent, row->r_name, row->tries,
+                           row->parked ? "parked " : "", row->err_text != NULL ? row->err_text : "");
+    return true;
+}
+
 /* Lets everything settle. */
 static bool
 settle(Sim *s)
@@ -805,7 +815,11 @@ settle(Sim *s)
         bool still = quiet(s), ok = refresh_all(s);
         calm = still && ok && quiet(s) ? calm + 1 : 0;
     }
-    return calm >= 2 || wrong(s, "does not become quiet within %d rounds", SIM_QUIET_ROUNDS);
+    if (calm >= 2)
+        return true;
+    g_autoptr(GString) left = g_string_new(NULL);
+    sx_tree_each_pending(s->tree, SX_ROOT_INO, 100, note_row, left);
+    return wrong(s, "does not become quiet within %d rounds%s", SIM_QUIET_ROUNDS, left->str);
 }
 
 static bool

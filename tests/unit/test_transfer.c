@@ -621,18 +621,30 @@ swaps_and_moves_of_directories_arrive(void **state)
 }
 
 static void
-without_moves_files_are_copied(void **state)
+without_moves_files_and_directories_are_copied(void **state)
 {
     World *w = world_new("server-move = no\nserver-copy = no\n");
     list_fresh(w, w->root);
-    gint64 d = make(w, w->root, "d", SX_KIND_DIR);
+    gint64 d = make(w, w->root, "d", SX_KIND_DIR), sub = make(w, d, "sub", SX_KIND_DIR);
     make_file(w, d, "f", "content");
+    gint64 g = make_file(w, sub, "g", "deep");
     flush(w);
     SxRenamed renamed;
     assert_int_equal(sx_tree_rename(w->tree, d, "f", w->root, "f2", 0, false, now_ms(), &renamed), 0);
     flush(w);
     assert_stored(w, "f2", "content");
     assert_false(sx_mem_exists(w->store, "d/f"));
+    put(w, "d/theirs", "unseen", 6);
+    assert_int_equal(sx_tree_rename(w->tree, w->root, "d", w->root, "e", 0, false, now_ms(), &renamed), 0);
+    flush(w);
+    assert_stored(w, "e/sub/g", "deep");
+    assert_stored(w, "e/theirs", "unseen");
+    assert_false(sx_mem_exists(w->store, "d"));
+    list_fresh(w, d);
+    list_fresh(w, sub);
+    assert_int_equal(lookup(w, sub, "g"), g); /* the same file, whatever the other side did to it */
+    assert_int_equal(sx_transfer_fetch_all(w->transfer, g, NULL), 0);
+    assert_true(is_there(w, d, "theirs"));
     world_free(w);
 }
 
@@ -1028,7 +1040,7 @@ main(void)
         cmocka_unit_test(a_refused_name_is_parked_and_said),
         cmocka_unit_test(what_was_not_finished_goes_out_after_a_restart),
         cmocka_unit_test(swaps_and_moves_of_directories_arrive),
-        cmocka_unit_test(without_moves_files_are_copied),
+        cmocka_unit_test(without_moves_files_and_directories_are_copied),
         cmocka_unit_test(a_long_file_comes_in_few_requests),
         cmocka_unit_test(a_far_seek_costs_one_block),
         cmocka_unit_test(readers_share_what_comes),
