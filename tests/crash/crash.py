@@ -202,6 +202,7 @@ class World:
             return [path], "any", do, {path: old[:off] + data + old[off + len(data):]}
         if kind == "replace":  # as editors save: a temporary file renamed over the old one
             path, data = r.choice(files), self.bytes()
+            self.count += 1  # one that a crash left is a file like others: the next must not be called so
             tmp = os.path.join(os.path.dirname(path), f".new{self.count}.tmp")
 
             def do():
@@ -249,8 +250,11 @@ class World:
             for d in dirnames:
                 found[os.path.join(rel, d)] = None
             for f in filenames:
-                with open(os.path.join(dirpath, f), "rb") as handle:
-                    found[os.path.join(rel, f)] = handle.read()
+                try:
+                    with open(os.path.join(dirpath, f), "rb") as handle:
+                        found[os.path.join(rel, f)] = handle.read()
+                except OSError as e:
+                    raise Failure(f"cannot read {os.path.join(dirpath, f)}: {e.strerror}")
         return found
 
     @staticmethod
