@@ -146,10 +146,11 @@ is_base(const Upload *u, const SxRemote *there)
     return u->row->base_version != NULL && *there->version != '\0' && strcmp(u->row->base_version, there->version) == 0;
 }
 
+/* What is missing comes from the row that has it there: for a name that was linked here that is another one. */
 static bool
 base_is_gone(Upload *u)
 {
-    g_autoptr(SxRow) row = sx_tree_row(u->t->tree, u->row->id);
+    g_autoptr(SxRow) row = sx_tree_row_of(u->t->tree, u->row->ino);
     return row != NULL && (row->r_parent == 0 || g_strcmp0(row->base_version, row->r_version) != 0);
 }
 

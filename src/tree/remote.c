@@ -189,6 +189,22 @@ delete_shown(SxTree *tree, SxConn *conn, SxRow *row, SxChanges *changes)
     sx_tree_dir_changed(tree, conn, row->l_parent, row->kind == SX_KIND_DIR ? -1 : 0);
 }
 
+/* Other names of a file that were to become objects of their own, of a content that was only in the object that is gone:
+ * nothing is left that they could be made of. */
+static void
+delete_without_content(SxTree *tree, SxConn *conn, gint64 ino, SxChanges *changes)
+{
+    SxAttr attr;
+    if (ino == 0 || sx_tree_node(conn, ino, &attr) != 0 || attr.kind != SX_KIND_FILE || attr.cached == 2 || attr.nlink == 0)
+        return;
+    g_autoptr(GPtrArray) rows = sx_tree_rows(conn, SX_ROWS_OF_INO, ino);
+    for (guint i = 0; i < rows->len; i++)
+        if (((SxRow *)rows->pdata[i])->r_parent != 0)
+            return;
+    for (guint i = 0; i < rows->len; i++)
+        delete_shown(tree, conn, rows->pdata[i], changes);
+}
+
 /* Would something be lost with the local side? Content that only is here; or a move of what can be uploaded again. */
 static bool
 worth_keeping(SxConn *conn, const SxRow *row)
@@ -225,6 +241,8 @@ sx_tree_remote_gone(SxTree *tree, SxConn *conn, SxRow *row, SxChanges *changes)
         delete_hidden(conn, row);
     else if (worth_keeping(conn, row))
         sx_tree_drop_remote(tree, conn, row);
-    else
+    else {
         delete_shown(tree, conn, row, changes);
+        delete_without_content(tree, conn, row->ino, changes);
+    }
 }
