@@ -91,7 +91,10 @@ on_gone(void *data, gint64 parent, gint64 ino, const char *name)
 {
     SxNotifier *n = data;
     SxVfs *vfs = g_atomic_pointer_get(&n->vfs);
-    if (vfs != NULL && sx_vfs_known(vfs, parent))
+    if (vfs == NULL)
+        return;
+    sx_vfs_name_gone(vfs, parent, ino, name);
+    if (sx_vfs_known(vfs, parent))
         queue_name(n, parent, sx_vfs_known(vfs, ino) ? ino : 0, name);
 }
 

@@ -256,6 +256,91 @@ check_complete(SxStream *s, const SxRow *row)
     return 0;
 }
 
+/* ---- open files without a name ---- */
+
+typedef struct SxKept {
+    gint64 ino, row;
+    char *version; /* that the row had there: what the content is based on */
+} SxKept;
+
+void
+sx_download_kept_free(gpointer kept)
+{
+    g_free(((SxKept *)kept)->version);
+    g_free(kept);
+}
+
+void
+sx_transfer_keep(SxTransfer *t, gint64 ino)
+{
+    g_autoptr(SxRow) row = sx_tree_row_of(t->tree, ino);
+    const char *version = row == NULL || row->r_parent == 0 ? NULL : row->base_version != NULL ? row->base_version : row->r_version;
+    if (version == NULL)
+        return;
+    SxKept *kept = g_new0(SxKept, 1);
+    *kept = (SxKept){.ino = ino, .row = row->id, .version = g_strdup(version)};
+    g_mutex_lock(&t->lock);
+    g_hash_table_replace(t->kept, &kept->ino, kept);
+    g_mutex_unlock(&t->lock);
+}
+
+void
+sx_transfer_unkeep(SxTransfer *t, gint64 ino)
+{
+    g_mutex_lock(&t->lock);
+    bool was = g_hash_table_remove(t->kept, &ino);
+    g_mutex_unlock(&t->lock);
+    if (was)
+        sx_transfer_kick(t);
+}
+
+/* The row that still has on the provider what the nameless file was; it may wait for deletion, or show another file by now. */
+static SxRow *
+kept_row(SxTransfer *t, gint64 ino)
+{
+    g_mutex_lock(&t->lock);
+    const SxKept *kept = g_hash_table_lookup(t->kept, &ino);
+    gint64 id = kept != NULL ? kept->row : 0;
+    g_autofree char *version = kept != NULL ? g_strdup(kept->version) : NULL;
+    g_mutex_unlock(&t->lock);
+    SxAttr attr;
+    g_autoptr(SxRow) row = id != 0 ? sx_tree_row(t->tree, id) : NULL;
+    if (row == NULL || row->r_parent == 0 || g_strcmp0(row->r_version, version) != 0 || sx_tree_getattr(t->tree, ino, &attr) != 0)
+        return NULL;
+    g_free(row->base_version);
+    row->base_version = g_steal_pointer(&version);
+    row->cver = attr.cver;
+    row->gen = row->r_gen + 1; /* it never counts as clean: nothing that is found out about it is told to the tree */
+    return g_steal_pointer(&row);
+}
+
+static gint64
+kept_for(SxTransfer *t, gint64 row)
+{
+    gint64 ino = 0;
+    GHashTableIter iter;
+    gpointer value;
+    g_mutex_lock(&t->lock);
+    g_hash_table_iter_init(&iter, t->kept);
+    while (ino == 0 && g_hash_table_iter_next(&iter, NULL, &value))
+        ino = ((SxKept *)value)->row == row ? ((SxKept *)value)->ino : 0;
+    g_mutex_unlock(&t->lock);
+    return ino;
+}
+
+bool
+sx_download_is_kept(SxProv *v, const SxRow *row)
+{
+    SxTransfer *t = v->t;
+    gint64 off, len, ino = kept_for(t, row->id);
+    g_autoptr(SxRow) source = ino != 0 ? kept_row(t, ino) : NULL;
+    g_autoptr(SxContent) content = source != NULL ? sx_cache_peek(t->cache, ino) : NULL;
+    if (content == NULL || !sx_content_missing(content, 0, sx_content_size(content), &off, &len))
+        return false;
+    sx_download_background(v, ino);
+    return true;
+}
+
 /* ---- one stream on its worker ---- */
 
 /* What is there is not what we asked for. -EAGAIN: ask again; -ESTALE: the content has another version now. */
@@ -316,6 +401,8 @@ stream_once(SxStream *s)
 {
     SxTransfer *t = s->task.t;
     g_autoptr(SxRow) row = sx_tree_row_of(t->tree, s->ino);
+    if (row == NULL)
+        row = kept_row(t, s->ino);
     if (row == NULL || row->r_parent == 0)
         return -EIO; /* neither here nor there any more */
     if (row->cver != s->cver)

@@ -571,6 +571,19 @@ op_of_row(SxRun *run, SxRow *row, SxOpKind kind, GError **error)
     }
 }
 
+#define SX_KEPT_LOOK_MS 250
+
+/* Somebody has the old content open and not all of it is here: it must be fetched before it is gone there. */
+static bool
+is_needed(SxRun *run, const SxRow *row)
+{
+    bool destroys = run->kind == SX_OP_REMOVE || run->kind == SX_OP_UPLOAD || run->kind == SX_OP_CONFLICT;
+    if (!destroys || !sx_download_is_kept(run->task.v, row))
+        return false;
+    sx_schedule_hold(run->task.t, row->id, SX_KEPT_LOOK_MS);
+    return true;
+}
+
 /* The row is read again: what was planned may have changed. A step aside was decided by looking at several rows, and is
  * still right while the row has a remote side to move. */
 static void
@@ -587,7 +600,7 @@ run_row(SxRun *run)
     bool same_place = (row->r_parent == 0 || (row->r_parent == run->from_dir && g_strcmp0(row->r_name, run->from_name) == 0)) &&
                       (run->kind == SX_OP_MOVE_AWAY || run->kind == SX_OP_SETTLE || run->to_dir == 0 ||
                        (row->l_parent == run->to_dir && g_strcmp0(row->l_name, run->to_name) == 0));
-    if (!same_place || (op.kind != run->kind && !away))
+    if (!same_place || (op.kind != run->kind && !away) || is_needed(run, row))
         return;
     g_autoptr(GError) why = NULL;
     if (op_of_row(run, row, run->kind, &why))

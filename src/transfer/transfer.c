@@ -135,6 +135,7 @@ sx_transfer_new(const SxTransferOptions *o, GError **error)
     t->moved = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     t->flights = g_hash_table_new(g_int64_hash, g_int64_equal);
     t->fetches = g_hash_table_new(g_int64_hash, g_int64_equal);
+    t->kept = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, sx_download_kept_free);
     t->used = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     return t;
 }
@@ -153,6 +154,7 @@ sx_transfer_free(SxTransfer *t)
     g_hash_table_unref(t->moved);
     g_hash_table_unref(t->flights);
     g_hash_table_unref(t->fetches);
+    g_hash_table_unref(t->kept);
     g_hash_table_unref(t->used);
     sx_bandwidth_unref(t->bandwidth);
     g_object_unref(t->cancel);
@@ -429,6 +431,13 @@ sx_transfer_tell(SxTransfer *t, SxChanges *changes)
             break;
         }
     }
+}
+
+void
+sx_transfer_tell_name(SxTransfer *t, gint64 parent, const char *name)
+{
+    if (t->notify.inval_entry != NULL)
+        t->notify.inval_entry(t->notify.data, parent, name);
 }
 
 /* ---- looking in ---- */

@@ -55,6 +55,7 @@ void sx_transfer_free(SxTransfer *t);
 bool sx_transfer_step(SxTransfer *t);
 
 void sx_transfer_kick(SxTransfer *t);  /* the vfs has made something pending; cheap, coalesced */
+void sx_transfer_tell_name(SxTransfer *t, gint64 parent, const char *name); /* made otherwise than by a request for that name */
 
 /* For vfs; they block only for what is not known, at most the provider's timeout, and end with -EINTR on cancel.
  * list: the directory has been listed at least once (fresh: and not longer ago than now). Otherwise a stale one is listed in the background. */
@@ -65,6 +66,11 @@ SxReader *sx_reader_new(void);
 void sx_reader_free(SxReader *r);
 int sx_transfer_fetch(SxTransfer *t, SxContent *content, SxReader *reader, gint64 off, gint64 len, GCancellable *cancel);
 int sx_transfer_fetch_all(SxTransfer *t, gint64 ino, GCancellable *cancel); /* pin, copy */
+/* The last name of a file goes while it is open and not all of it is here. Called before the name goes: the object on the
+ * provider is neither deleted nor overwritten before the rest of its content has been fetched, or sx_transfer_unkeep says that
+ * nobody has the file open any more. Of this run only: after a crash nobody has it open. */
+void sx_transfer_keep(SxTransfer *t, gint64 ino);
+void sx_transfer_unkeep(SxTransfer *t, gint64 ino); /* does nothing when it is not kept */
 /* Waits until nothing is pending at or below dir: 0, -ETIMEDOUT, -EINTR, or -EIO when something there is parked. */
 int sx_transfer_flush(SxTransfer *t, gint64 dir, gint64 timeout_ms, GCancellable *cancel);
 int sx_transfer_refresh(SxTransfer *t, gint64 dir, bool accept_deletes, GCancellable *cancel, char **ret_why);

@@ -132,6 +132,7 @@ struct SxTransfer {
     guint listings;            /* lock: looks at the remote that run; when none does, touched and moved are forgotten */
     GHashTable *fetches;       /* lock: ino -> SxFetch */
     gint64 ahead;              /* lock: bytes asked for and not there yet, all streams */
+    GHashTable *kept;          /* lock: ino of an open file without a name -> SxKept */
     GHashTable *used;          /* lock: dir -> real ms of the last note of use */
     SxBandwidth *bandwidth;    /* of the process */
     struct { gint64 sec; guint64 up, down; } bins[SX_RATE_BINS + 1]; /* lock */
@@ -206,6 +207,9 @@ void sx_changes_watch(SxProv *v);
 
 /* ---- download.c ---- */
 void sx_download_background(SxProv *v, gint64 ino);
+/* Does an open file without a name still need what the row has on the provider? Then the rest of it is being fetched. */
+bool sx_download_is_kept(SxProv *v, const SxRow *row);
+void sx_download_kept_free(gpointer kept);
 void sx_download_stop(SxTransfer *t);
 bool sx_download_progress(SxTransfer *t, gint64 ino, gint64 *ret_done, gint64 *ret_total);
 void sx_download_jobs(SxTransfer *t, GPtrArray *jobs);

@@ -31,6 +31,8 @@ announce(SxVfs *v, SxNode *n, SxContent *content)
         return 0;
     SxAttr attr;
     int r = sx_tree_write_begin(v->tree, n->ino, &attr);
+    if (r == 0 && attr.nlink == 0) /* what is written to a file that others removed must not vanish with it */
+        r = sx_node_restore(v, n);
     /* A new remote version may be in the tree and not yet in this object: bytes written into the old one would go with it. */
     if (r == 0)
         r = sx_content_follow(content, &attr);

@@ -1,6 +1,7 @@
 #include "vfs/vfs_i.h"
 
 #include "base/log.h"
+#include "base/path.h"
 
 #include <errno.h>
 #include <string.h>
@@ -27,6 +28,7 @@ settle(SxVfs *v, SxNode *n)
         return false;
     bool orphan = n->orphan;
     g_hash_table_remove(v->nodes, &n->ino);
+    g_free(n->lost_name);
     g_free(n->ghost);
     g_free(n);
     return orphan;
@@ -66,6 +68,7 @@ drop_orphan(SxVfs *v, gint64 ino)
 {
     gint64 cver;
     bool known = sx_tree_cver(v->tree, ino, &cver);
+    sx_transfer_unkeep(v->transfer, ino);
     sx_tree_drop_orphan(v->tree, ino);
     if (known)
         sx_cache_discard(v->cache, ino, cver);
@@ -135,6 +138,68 @@ sx_node_adopted(SxVfs *v, gint64 ino)
     if (n != NULL)
         n->orphan = false;
     g_mutex_unlock(&v->lock);
+}
+
+void
+sx_vfs_name_gone(SxVfs *v, gint64 parent, gint64 ino, const char *name)
+{
+    SxAttr attr;
+    if (sx_tree_getattr(v->tree, ino, &attr) != 0 || attr.kind == SX_KIND_DIR || attr.nlink > 0)
+        return;
+    g_mutex_lock(&v->lock);
+    SxNode *n = g_hash_table_lookup(v->nodes, &ino);
+    if (n != NULL && n->open != NULL) {
+        n->lost_parent = parent;
+        g_free(n->lost_name);
+        n->lost_name = g_strdup(name);
+    }
+    g_mutex_unlock(&v->lock);
+    sx_node_orphaned(v, ino);
+}
+
+/* The name may be taken by now: then it is a conflict, like any other change made on both sides. */
+static int
+link_lost(SxVfs *v, gint64 ino, gint64 parent, const char *lost, char **ret_name)
+{
+    SxAttr attr;
+    g_autofree char *name = g_strdup(lost);
+    int r = -EEXIST;
+    for (unsigned i = 0; r == -EEXIST; i++) {
+        r = sx_tree_link(v->tree, ino, parent, name, sx_vfs_due(v), &attr);
+        if (r == 0)
+            *ret_name = g_steal_pointer(&name);
+        g_free(name);
+        name = sx_conflict_name(lost, "here", sx_clock_real_ns(v->clock), i);
+    }
+    return r;
+}
+
+int
+sx_node_restore(SxVfs *v, SxNode *n)
+{
+    g_mutex_lock(&v->lock);
+    gint64 parent = n->lost_parent;
+    g_autofree char *lost = g_steal_pointer(&n->lost_name);
+    g_mutex_unlock(&v->lock);
+    if (lost == NULL)
+        return 0;
+    g_autofree char *name = NULL;
+    int r = link_lost(v, n->ino, parent, lost, &name);
+    if (r < 0) {
+        sx_error_log("inode %" G_GINT64_FORMAT " was removed by others and is written to, but cannot have a name: %s", n->ino, g_strerror(-r));
+        g_mutex_lock(&v->lock);
+        if (n->lost_name == NULL)
+            n->lost_name = g_steal_pointer(&lost);
+        g_mutex_unlock(&v->lock);
+        return -EIO;
+    }
+    sx_node_adopted(v, n->ino);
+    sx_transfer_tell_name(v->transfer, parent, name);
+    g_autofree char *path = sx_tree_path(v->tree, n->ino);
+    if (v->events != NULL)
+        sx_events_emit(v->events, sx_clock_real_ns(v->clock), "restored", NULL, path,
+                       "%s was removed there while it was being written here: what is written here is kept", lost);
+    return 0;
 }
 
 void

@@ -48,6 +48,7 @@ sx_vfs_free(SxVfs *v)
         if (n->orphan)
             sx_tree_drop_orphan(v->tree, n->ino);
         g_hash_table_iter_remove(&iter);
+        g_free(n->lost_name);
         g_free(n->ghost);
         g_free(n);
     }
@@ -396,14 +397,36 @@ sx_vfs_link(SxVfs *v, SxCaller *c, gint64 ino, gint64 parent, const char *name, 
     return 0;
 }
 
+/* Before a name goes: whoever has the file open shall go on reading what is not here yet. */
+static gint64
+keep_open(SxVfs *v, gint64 parent, const char *name)
+{
+    SxAttr attr;
+    if (sx_tree_lookup(v->tree, parent, name, &attr) != 0 || attr.kind != SX_KIND_FILE || attr.cached == 2 || attr.size == 0)
+        return 0;
+    SxNode *n = sx_node_peek(v, attr.ino);
+    if (n == NULL)
+        return 0;
+    g_mutex_lock(&n->open->lock);
+    bool reads = n->open->content != NULL; /* a descriptor that was lent keeps the object by itself */
+    g_mutex_unlock(&n->open->lock);
+    if (reads)
+        sx_transfer_keep(v->transfer, attr.ino);
+    sx_node_put(v, n);
+    return reads ? attr.ino : 0;
+}
+
 int
 sx_vfs_unlink(SxVfs *v, SxCaller *c, gint64 parent, const char *name, gint64 *ret_ino)
 {
     int r = prepare_removal(v, parent, name);
     SxAttr gone;
+    gint64 kept = r == 0 ? keep_open(v, parent, name) : 0;
     /* Kept without a name first, so that an open that comes at this moment finds it; dropped when nobody refers to it. */
     if (r == 0)
         r = sx_tree_unlink(v->tree, parent, name, true, sx_vfs_due(v), &gone);
+    if (kept != 0 && (r < 0 || gone.ino != kept || gone.nlink > 0))
+        sx_transfer_unkeep(v->transfer, kept);
     if (r < 0)
         return r;
     if (gone.nlink == 0)
@@ -453,8 +476,11 @@ sx_vfs_rename(SxVfs *v, SxCaller *c, gint64 parent, const char *name, gint64 new
     if (r == 0 && !(flags & RENAME_EXCHANGE) && (r = list_before_removal(v, c, new_parent, new_name)) == -ENOENT)
         r = 0;
     SxRenamed done;
+    gint64 kept = r == 0 && !(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE)) ? keep_open(v, new_parent, new_name) : 0;
     if (r == 0)
         r = sx_tree_rename(v->tree, parent, name, new_parent, new_name, flags, true, sx_vfs_due(v), &done);
+    if (kept != 0 && (r < 0 || !done.replaced || done.victim.ino != kept || done.victim.nlink > 0))
+        sx_transfer_unkeep(v->transfer, kept);
     if (r < 0)
         return r;
     if (done.replaced && done.victim.nlink == 0) {

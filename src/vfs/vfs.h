@@ -77,6 +77,8 @@ int sx_vfs_removexattr(SxVfs *v, SxCaller *c, gint64 ino, const char *name);
 void sx_vfs_remember(SxVfs *v, gint64 ino);
 void sx_vfs_forget(SxVfs *v, gint64 ino, guint64 n);
 bool sx_vfs_known(SxVfs *v, gint64 ino);           /* does the kernel or an open file refer to it? Others need no invalidation */
+/* Others have removed that name: without another one the inode goes when nobody has it open. Called before the kernel is told. */
+void sx_vfs_name_gone(SxVfs *v, gint64 parent, gint64 ino, const char *name);
 void sx_vfs_content_changed(SxVfs *v, gint64 ino); /* the remote has a new version; called before the kernel is told */
 
 /* ---- for the control socket and .syncox ---- */

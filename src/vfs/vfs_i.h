@@ -42,6 +42,8 @@ typedef struct SxNode {
     SxAttr *ghost;       /* SxVfs.lock; a removed directory that is still referred to */
     SxOpen *open;        /* SxVfs.lock for the pointer; stays while users > 0 */
     guint users;         /* SxVfs.lock; open files and running calls */
+    gint64 lost_parent;  /* SxVfs.lock; others removed its last name, this one, while it was open */
+    char *lost_name;     /* SxVfs.lock; NULL: they did not */
     bool orphan;         /* SxVfs.lock; the last name is gone: dropped with the last reference */
 } SxNode;
 
@@ -76,6 +78,7 @@ SxNode *sx_node_peek(SxVfs *v, gint64 ino);                /* users+1 when it is
 int sx_node_content(SxVfs *v, SxNode *n, SxContent **ret); /* borrowed; stays while the node is held */
 void sx_node_orphaned(SxVfs *v, gint64 ino);               /* the tree keeps it without a name: drop it when nobody refers to it */
 void sx_node_adopted(SxVfs *v, gint64 ino);                 /* it got a name again (linkat of an O_TMPFILE) */
+int sx_node_restore(SxVfs *v, SxNode *n);                  /* gives back the name that others removed; 0 also when there is none */
 void sx_node_set_ghost(SxVfs *v, const SxAttr *attr);
 bool sx_node_ghost(SxVfs *v, gint64 ino, SxAttr *ret);
 bool sx_node_saw_cver(SxVfs *v, SxNode *n, gint64 cver);   /* records it; true when the kernel's pages are of this version */

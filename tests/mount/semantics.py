@@ -323,6 +323,99 @@ def root_is_fixed(m):
     raises(errno.EROFS, open, os.path.join(docs, "new"), "w")
 
 
+def appears(m, name, data):
+    """A file that somebody else put there; nothing of its content is here."""
+    if not os.path.exists(m.there):
+        m.flush()
+    write(m.far(name), data)
+    os.chmod(m.far(name), 0o666)
+    m.refresh(m.dir)
+
+
+def removed_before_fetched(m):
+    """Who has a file open reads all of it, though its name has gone before its bytes had come."""
+    data = os.urandom(9_000_000)
+    for name in ("unlinked", "replaced", "anew"):
+        appears(m, name, data)
+    fds = {name: os.open(m.path(name), os.O_RDONLY) for name in ("unlinked", "replaced", "anew")}
+    for fd in fds.values():
+        assert os.pread(fd, 10, 4_000_000) == data[4_000_000:4_000_010]
+    os.unlink(m.path("unlinked"))
+    write(m.path("new"), "new")
+    os.rename(m.path("new"), m.path("replaced"))
+    os.unlink(m.path("anew"))
+    write(m.path("anew"), "another")
+    m.flush()
+    assert sorted(os.listdir(m.there)) == ["anew", "replaced"]
+    assert read(m.far("replaced")) == b"new" and read(m.far("anew")) == b"another"
+    for name, fd in fds.items():
+        assert os.pread(fd, 9_000_000, 0) == data, name
+        os.close(fd)
+
+
+def removed_there(m):
+    """What others removed takes no room in the cache."""
+    data = os.urandom(1_234_567)
+    appears(m, "f", data)
+    assert read(m.path("f")) == data
+    os.unlink(m.far("f"))
+    m.refresh(m.dir)
+    assert os.listdir(m.dir) == []
+    cache = os.path.join(m.base, "cache", "content")
+
+    def is_gone():
+        return not any(os.path.getsize(os.path.join(d, f)) == len(data) for d, _, files in os.walk(cache) for f in files)
+    until("its content is gone from the cache", is_gone)
+
+
+def written_after_removed_there(m):
+    """What is written to an open file that others have removed meanwhile is not lost: it has its name again."""
+    for name in ("f", "taken"):
+        appears(m, name, "old")
+    fds = {name: os.open(m.path(name), os.O_RDWR) for name in ("f", "taken")}
+    for name, fd in fds.items():
+        assert os.pread(fd, 10, 0) == b"old"
+        os.unlink(m.far(name))
+    m.refresh(m.dir)
+    assert os.listdir(m.dir) == [] and not os.path.exists(m.path("f"))
+    write(m.path("taken"), "another")
+    for fd in fds.values():
+        os.pwrite(fd, b"precious", 0)
+        os.close(fd)
+    m.flush()
+    assert read(m.path("f")) == b"precious" and read(m.far("f")) == b"precious"
+    assert read(m.path("taken")) == b"another"
+    copies = [n for n in os.listdir(m.dir) if n.startswith("taken (conflict ")]
+    assert len(copies) == 1 and read(m.far(copies[0])) == b"precious"
+
+
+def linked_before_fetched(m):
+    """A second name of a file that is not here yet, made, written to, and left over."""
+    data = os.urandom(500_000)
+    for name in "ac":
+        appears(m, name, data)
+    os.link(m.path("a"), m.path("b"))
+    os.link(m.path("c"), m.path("d"))
+    with open(m.path("d"), "r+b") as f:
+        f.write(b"changed")
+    os.unlink(m.path("c"))
+    m.flush()
+    assert read(m.far("a")) == data and read(m.far("b")) == data
+    assert read(m.path("a")) == data and read(m.path("b")) == data
+    assert read(m.far("d")) == b"changed" + data[7:] and not os.path.exists(m.far("c"))
+
+
+def linked_then_removed_there(m):
+    """A second name of a file whose content is nowhere any more is not made of zeros."""
+    appears(m, "a", os.urandom(300_000))
+    os.unlink(m.far("a"))
+    os.link(m.path("a"), m.path("b"))
+    m.flush()
+    m.refresh(m.dir)
+    m.flush()
+    assert os.listdir(m.there) == [] and os.listdir(m.dir) == []
+
+
 def sizes(m):
     s = os.statvfs(m.dir)
     assert s.f_namemax == 255 and s.f_blocks > 0 and s.f_bavail <= s.f_blocks
@@ -345,4 +438,4 @@ def many(m):
 if __name__ == "__main__":
     main([files, overwrite, open_and_removed, removed_directory, hard_links, symlinks, special_files, attributes,
           extended_attributes, service_attributes, acl, shared_mmap, sparse, copy_range, without_a_name, rename_flags, locks, names,
-          root_is_fixed, sizes, many])
+          root_is_fixed, removed_before_fetched, removed_there, written_after_removed_there, linked_before_fetched, linked_then_removed_there, sizes, many])
