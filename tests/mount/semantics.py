@@ -360,7 +360,7 @@ def removed_there(m):
     assert read(m.path("f")) == data
     os.unlink(m.far("f"))
     m.refresh(m.dir)
-    assert os.listdir(m.dir) == []
+    until("the kernel knows", lambda: os.listdir(m.dir) == [])
     cache = os.path.join(m.base, "cache", "content")
 
     def is_gone():
@@ -377,7 +377,7 @@ def written_after_removed_there(m):
         assert os.pread(fd, 10, 0) == b"old"
         os.unlink(m.far(name))
     m.refresh(m.dir)
-    assert os.listdir(m.dir) == [] and not os.path.exists(m.path("f"))
+    until("the kernel knows", lambda: os.listdir(m.dir) == [] and not os.path.exists(m.path("f")))
     write(m.path("taken"), "another")
     for fd in fds.values():
         os.pwrite(fd, b"precious", 0)
@@ -413,7 +413,7 @@ def linked_then_removed_there(m):
     m.flush()
     m.refresh(m.dir)
     m.flush()
-    assert os.listdir(m.there) == [] and os.listdir(m.dir) == []
+    until("the kernel knows", lambda: os.listdir(m.there) == [] and os.listdir(m.dir) == [])
 
 
 def sizes(m):
