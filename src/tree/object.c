@@ -46,7 +46,9 @@ verify(const SxApply *a, const SxRow *row, const SxRemote *e)
     int hash = same_hash(row->r_hash, e->hash);
     if (hash == 1)
         return OURS;
-    gint64 end = MAX(row->r_mtime_ns, row->sent_real_ms * 1000000) + a->caps.mtime_precision_ns;
+    /* By the clock of the provider alone, when it told its time: ours may be wrong in either direction. */
+    gint64 end = row->r_mtime_ns != SX_TIME_UNKNOWN ? row->r_mtime_ns : row->sent_real_ms * 1000000;
+    end += a->caps.mtime_precision_ns;
     if (e->mtime_ns != SX_TIME_UNKNOWN && e->mtime_ns > end)
         return FOREIGN;
     if (hash == 0 || (e->size >= 0 && row->r_size >= 0 && e->size != row->r_size))

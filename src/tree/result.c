@@ -47,18 +47,15 @@ vacate(Result *r, gint64 keep)
 static void
 record_content(Result *r, SxRow *row)
 {
-    gint64 now = sx_clock_real_ns(r->tree->clock);
     sx_tree_fill_remote(row, r->remote);
     sx_tree_set_base(row);
     if (row->kind != SX_KIND_FILE)
         return;
     row->r_gen = r->gen;
     row->verify = *row->r_version == '\0';
-    row->sent_real_ms = now / 1000000;
+    row->sent_real_ms = sx_clock_real_ms(r->tree->clock);
     if (row->r_size < 0 && row->gen == r->gen)
         row->r_size = row->size;
-    if (row->verify && row->r_mtime_ns == SX_TIME_UNKNOWN)
-        row->r_mtime_ns = now;
 }
 
 static void

@@ -560,6 +560,33 @@ unknown_versions_are_verified(void **state)
     assert_int_equal(sx_tree_set_cached(f->tree, a.ino, a.cver, 0), 0);
 }
 
+/* Ours may be a day before or behind: what was made there after our upload is somebody else's all the same, and ours is ours. */
+static void
+the_providers_clock_verifies(void **state)
+{
+    Fix *f = *state;
+    const gint64 s = 1000000000, day = 86400 * s, sent = f->now_ns;
+    const char *names[] = {"ours", "foreign"};
+    for (int ahead = -1; ahead <= 1; ahead += 2) {
+        f->now_ns = sent + ahead * day;
+        for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+            g_autofree char *name = g_strdup_printf("%s%d", names[i], ahead);
+            overwrite(f, make(f, f->root, name, SX_KIND_FILE).ino, 100);
+            g_autoptr(SxRow) row = row_at(f, f->root, name);
+            g_autoptr(SxRemote) e = entry(name, SX_KIND_FILE, "", 100);
+            e->mtime_ns = sent; /* the server's Date */
+            assert_true(sx_tree_done_create(f->tree, row->id, f->root, name, row->gen, e, NULL));
+            g_autoptr(SxRemote) there = entry(name, SX_KIND_FILE, "v2", 100);
+            there->mtime_ns = sent + (i == 0 ? s / 2 : 60 * s);
+            assert_true(sx_tree_apply_stat(f->tree, f->root, name, there, NULL, NULL));
+            SxAttr a;
+            assert_int_equal(sx_tree_lookup(f->tree, f->root, name, &a), 0);
+            assert_int_equal(a.cached, i == 0 ? 2 : 0);
+        }
+    }
+    check(f);
+}
+
 static void
 attributes_go_both_ways(void **state)
 {
@@ -864,6 +891,7 @@ main(void)
         TEST(a_kind_that_changed_is_another_thing),
         TEST(hard_links_part_when_one_changes_there),
         TEST(unknown_versions_are_verified),
+        TEST(the_providers_clock_verifies),
         TEST(attributes_go_both_ways),
         TEST(what_stays_local),
         TEST(due_times_order_the_work),
