@@ -8,6 +8,7 @@ unit_tests = \
 	tests/unit/test_local_crash \
 	tests/unit/test_watch \
 	tests/unit/test_transfer \
+	tests/unit/test_fetch \
 	tests/unit/test_tree \
 	tests/unit/test_tree_model \
 	tests/unit/test_tree_fault \
@@ -95,7 +96,9 @@ tests_unit_test_tree_model_LDADD = $(SX_TEST_LIBS)
 
 tests_unit_test_tree_target_SOURCES = tests/unit/test_tree_target.c tests/unit/tree_fixture.h
 tests_unit_test_tree_target_LDADD = $(SX_TEST_LIBS)
-tests_unit_test_transfer_SOURCES = tests/unit/test_transfer.c
+tests_unit_test_transfer_SOURCES = tests/unit/test_transfer.c tests/unit/transfer_fixture.h
+tests_unit_test_fetch_SOURCES = tests/unit/test_fetch.c tests/unit/transfer_fixture.h
+tests_unit_test_fetch_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_transfer_LDADD = $(SX_TEST_LIBS)
 tests_unit_test_net_SOURCES = tests/unit/test_net.c
 tests_unit_test_net_LDADD = $(SX_TEST_LIBS)
