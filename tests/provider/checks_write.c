@@ -100,6 +100,27 @@ conditions(SxTarget *t, const char *dir)
     assert_int_equal(g_hash_table_size(l), 1);
 }
 
+/* A second upload before a listing has told the version of the first: no false conflict, and a change by others is seen. */
+static void
+writing_on_what_was_told(SxTarget *t, const char *dir)
+{
+    g_autofree char *path = IN(dir, "twice");
+    g_autoptr(SxRemote) told = NULL;
+    for (guint i = 0; i < 4; i++) {
+        SxTestSource s = {.seed = i, .size = 100 + i};
+        SxUpload u = sx_test_upload(&s, i == 0 ? sx_test_absent() : sx_test_version(told));
+        SxRemote *r = NULL;
+        OK(sx_provider_write(t->p, path, &u, &r, NULL, error));
+        sx_remote_free(told);
+        told = r;
+    }
+    g_autoptr(SxRemote) other = sx_test_put(t, path, 9, 999), none = NULL;
+    SxTestSource s = {.seed = 5, .size = 5};
+    SxUpload u = sx_test_upload(&s, sx_test_version(told));
+    FAILS(SX_ERR_CHANGED, sx_provider_write(t->p, path, &u, &none, NULL, error));
+    sx_test_same(t, path, 9, 999);
+}
+
 /* The same size, other bytes: the version must differ where the provider has versions. */
 static void
 versions_follow_content(SxTarget *t, const char *dir)
@@ -363,6 +384,7 @@ const SxCheck sx_checks_write[] = {
     {"sizes", sizes},
     {"hashes", hashes},
     {"conditions", conditions},
+    {"writing_on_what_was_told", writing_on_what_was_told},
     {"versions_follow_content", versions_follow_content},
     {"where_it_cannot_go", where_it_cannot_go},
     {"old_or_new_never_a_part", old_or_new_never_a_part},

@@ -95,11 +95,13 @@ conditions(void **state)
     assert_false(sx_dav_cond_holds(&v, NULL));
     v.version = "v2";
     assert_false(sx_dav_cond_holds(&v, r));
-    v.version = ""; /* not known: size and time, in the server's precision, decide */
+    v.version = ""; /* our upload, version not told: its end is known, and the content is not younger */
     assert_true(sx_dav_cond_holds(&v, r));
     v.mtime_ns = G_GINT64_CONSTANT(7999999999);
     assert_true(sx_dav_cond_holds(&v, r));
-    v.mtime_ns = G_GINT64_CONSTANT(8000000000);
+    v.mtime_ns = G_GINT64_CONSTANT(9000000000);
+    assert_true(sx_dav_cond_holds(&v, r));
+    v.mtime_ns = G_GINT64_CONSTANT(6999999999);
     assert_false(sx_dav_cond_holds(&v, r));
     v.mtime_ns = SX_TIME_UNKNOWN;
     v.size = 6;

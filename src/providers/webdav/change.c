@@ -223,10 +223,10 @@ check_empty(SxDav *dav, const SxDavSite *site, const char *path, const char *url
 static bool
 check_file(SxDav *dav, const char *path, const SxCond *cond, GCancellable *cancel, GError **error)
 {
-    bool exists = false;
-    if (!sx_dav_check(dav, path, cond, &exists, cancel, error))
+    g_autoptr(SxRemote) now = NULL;
+    if (!sx_dav_check(dav, path, cond, &now, cancel, error))
         return false;
-    return exists || sx_fail(error, SX_ERR_NOT_FOUND, "%s: %s: not found on the server", dav->name, path);
+    return now != NULL || sx_fail(error, SX_ERR_NOT_FOUND, "%s: %s: not found on the server", dav->name, path);
 }
 
 bool

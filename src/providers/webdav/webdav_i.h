@@ -126,8 +126,9 @@ bool sx_dav_read(void *self, const char *path, const SxCond *cond, gint64 off, g
 bool sx_dav_write(void *self, const char *path, const SxUpload *upload, SxRemote **ret, GCancellable *cancel, GError **error);
 /* Removes what broken uploads left in SX_DAV_TMP_DIR a day ago or earlier, by the server's clock. Failures do not matter. */
 void sx_dav_tidy(SxDav *dav, const SxDavSite *site, gint64 server_now_s, GCancellable *cancel);
-/* Looks at the target of a change: fails with CHANGED or EXISTS when cond does not hold now, IS_DIR when it is a directory. */
-bool sx_dav_check(SxDav *dav, const char *path, const SxCond *cond, bool *ret_exists, GCancellable *cancel, GError **error);
+/* Looks at the target of a change: fails with CHANGED or EXISTS when cond does not hold now, IS_DIR when it is a directory.
+ * *ret_now (NULL possible): what is there, or NULL. */
+bool sx_dav_check(SxDav *dav, const char *path, const SxCond *cond, SxRemote **ret_now, GCancellable *cancel, GError **error);
 /* Does the server itself check this condition on PUT (or DELETE)? */
 bool sx_dav_honours(const SxDavSite *site, const SxCond *cond);
 bool sx_dav_cond_holds(const SxCond *cond, const SxRemote *now);

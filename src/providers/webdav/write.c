@@ -25,9 +25,9 @@ sx_dav_cond_holds(const SxCond *cond, const SxRemote *now)
         return false;
     if (*cond->version != 0 && *now->version != 0)
         return strcmp(cond->version, now->version) == 0;
+    /* Our own upload, whose version was not told: the time is that of its end, and the content's is not after it (tree.h). */
     bool same_size = cond->size < 0 || now->size < 0 || cond->size == now->size;
-    bool same_time = cond->mtime_ns == SX_TIME_UNKNOWN || now->mtime_ns == SX_TIME_UNKNOWN ||
-                     cond->mtime_ns / NS_PER_S == now->mtime_ns / NS_PER_S;
+    bool same_time = cond->mtime_ns == SX_TIME_UNKNOWN || now->mtime_ns == SX_TIME_UNKNOWN || now->mtime_ns <= cond->mtime_ns;
     return same_size && same_time;
 }
 
@@ -56,7 +56,7 @@ look(SxDav *dav, const char *path, SxRemote **ret, GCancellable *cancel, GError 
 }
 
 bool
-sx_dav_check(SxDav *dav, const char *path, const SxCond *cond, bool *ret_exists, GCancellable *cancel, GError **error)
+sx_dav_check(SxDav *dav, const char *path, const SxCond *cond, SxRemote **ret_now, GCancellable *cancel, GError **error)
 {
     g_autoptr(SxRemote) now = NULL;
     if (!look(dav, path, &now, cancel, error))
@@ -68,8 +68,8 @@ sx_dav_check(SxDav *dav, const char *path, const SxCond *cond, bool *ret_exists,
                        dav->name, path);
     if (!sx_dav_cond_holds(cond, now))
         return cond_fail(dav, path, cond, error);
-    if (ret_exists != NULL)
-        *ret_exists = now != NULL;
+    if (ret_now != NULL)
+        *ret_now = g_steal_pointer(&now);
     return true;
 }
 
@@ -227,11 +227,15 @@ write_direct(SxDav *dav, const SxDavSite *site, const char *path, const SxUpload
     g_autofree char *url_path = sx_dav_path(site, path, false);
     g_autoptr(GPtrArray) headers = g_ptr_array_new_with_free_func(g_free);
     g_auto(SxNetResponse) response = {0};
-    if (!sx_dav_honours(site, &upload->cond) && !sx_dav_check(dav, path, &upload->cond, NULL, cancel, error))
+    g_autoptr(SxRemote) now = NULL;
+    SxCond cond = upload->cond;
+    if (!sx_dav_honours(site, &cond) && !sx_dav_check(dav, path, &cond, &now, cancel, error))
         return false;
-    sx_dav_add_cond(dav, site, &upload->cond, NULL, headers);
+    if (now != NULL && cond.kind == SX_IF_VERSION) /* the version that was just seen to be the right one */
+        cond.version = now->version;
+    sx_dav_add_cond(dav, site, &cond, NULL, headers);
     sx_dav_add_oc(site, upload, headers);
-    if (!put(dav, path, url_path, &upload->cond, upload, headers, &response, cancel, error))
+    if (!put(dav, path, url_path, &cond, upload, headers, &response, cancel, error))
         return false;
     *ret = sx_dav_written(site, path, upload, &response);
     return true;
@@ -242,18 +246,17 @@ static bool
 publish(SxDav *dav, const SxDavSite *site, const char *tmp, const char *path, const SxUpload *upload, SxRemote *ret_sent,
         GCancellable *cancel, GError **error)
 {
-    g_autoptr(SxRemote) sent = NULL;
-    bool exists = false;
+    g_autoptr(SxRemote) sent = NULL, now = NULL;
     if (!sx_dav_stat(dav, tmp, &sent, cancel, error))
         return false;
     if (sent->size >= 0 && sent->size != upload->source.size)
         return sx_fail(error, SX_ERR_CORRUPT, "%s: %s: the server kept %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT " bytes",
                        dav->name, path, sent->size, upload->source.size);
-    if (!sx_dav_check(dav, path, &upload->cond, &exists, cancel, error))
+    if (!sx_dav_check(dav, path, &upload->cond, &now, cancel, error))
         return false;
     g_autofree char *from = sx_dav_path(site, tmp, false), *to = sx_dav_path(site, path, false);
-    SxDavTransfer t = {.method = "MOVE", .from = from, .to = to, .what = path, .overwrite = exists};
-    SxCond cond = exists ? upload->cond : (SxCond){.kind = SX_IF_ABSENT};
+    SxDavTransfer t = {.method = "MOVE", .from = from, .to = to, .what = path, .overwrite = now != NULL};
+    SxCond cond = now != NULL ? upload->cond : (SxCond){.kind = SX_IF_ABSENT};
     SxNetRequest request = {0};
     g_auto(SxNetResponse) response = {0};
     if (!sx_dav_transfer(dav, &t, &request, &response, cancel, error))
