@@ -277,13 +277,13 @@ sx_changes_list_dir(SxProv *v, gint64 dir, bool accept_deletes, GCancellable *ca
         sx_fail(&why, SX_ERR_BUSY, "%s: the directory is being moved", v->name);
     if (out != LISTED) {
         if (!g_cancellable_is_cancelled(cancel))
-            sx_schedule_provider_error(v, why);
+            sx_health_error(v, why);
         sx_debug("list: %s", why->message);
         if (ret_why != NULL)
             *ret_why = g_strdup(why->message);
         return -sx_errno(why);
     }
-    sx_schedule_provider_ok(v);
+    sx_health_ok(v);
     g_autofree char *path = sx_tree_remote_path(t->tree, dir);
     if (path != NULL)
         sx_provider_watch_dir(v->p, path);
@@ -338,7 +338,7 @@ flight_run(SxTask *task)
     g_cond_broadcast(&t->cond);
     flight_unref(f);
     g_mutex_unlock(&t->lock);
-    sx_schedule_task_end(v, SX_LANE_LIST);
+    sx_lane_end(v, SX_LANE_LIST);
 }
 
 /* lock is held. Returns the flight with a reference for the caller; *ret_new: it must be submitted. */
@@ -371,7 +371,7 @@ list_later(SxProv *v, gint64 dir, bool unless_listed)
     SxFlight *f = new_ ? g_hash_table_lookup(t->flights, &dir) : NULL;
     g_mutex_unlock(&t->lock);
     if (f != NULL)
-        sx_schedule_submit(&f->task, false);
+        sx_lane_submit(&f->task, false);
 }
 
 void
@@ -402,7 +402,7 @@ list_and_wait(SxProv *v, gint64 dir, bool fresh, GCancellable *cancel, char **re
     bool too_early = fresh && f->begun; /* it may not show what was there when we were asked */
     if (new_) {
         g_mutex_unlock(&t->lock);
-        sx_schedule_submit(&f->task, true);
+        sx_lane_submit(&f->task, true);
         g_mutex_lock(&t->lock);
     } else {
         make_urgent(f);
@@ -514,8 +514,8 @@ sx_transfer_list(SxTransfer *t, gint64 dir, bool fresh, GCancellable *cancel, ch
         return 0;
     }
     g_autoptr(GError) why = NULL;
-    if (sx_schedule_paused(v, &why)) {
-        sx_schedule_probe_now(v);
+    if (sx_health_paused(v, &why)) {
+        sx_health_probe_now(v);
         if (ret_why != NULL)
             *ret_why = g_strdup(why->message);
         return -sx_errno(why);
@@ -582,8 +582,8 @@ sx_transfer_refresh(SxTransfer *t, gint64 dir, bool accept_deletes, GCancellable
         int one = sx_changes_list_dir(v, top, accept_deletes, cancel, ret == 0 ? ret_why : NULL);
         if (one == 0 && accept_deletes)
             one = accept_held(v, top, cancel, ret == 0 ? ret_why : NULL);
-        if (one != 0 && sx_schedule_paused(v, NULL))
-            sx_schedule_probe_now(v);
+        if (one != 0 && sx_health_paused(v, NULL))
+            sx_health_probe_now(v);
         ret = ret != 0 ? ret : one;
     }
     return ret;
@@ -610,7 +610,7 @@ sx_changes_fetch_pinned(SxTransfer *t)
         SxAttr attr;
         gint64 ino = g_array_index(inos, gint64, i);
         SxProv *v = sx_tree_getattr(t->tree, ino, &attr) == 0 ? sx_transfer_prov(t, attr.provider) : NULL;
-        if (v == NULL || sx_schedule_paused(v, NULL))
+        if (v == NULL || sx_health_paused(v, NULL))
             continue;
         if (attr.kind == SX_KIND_DIR)
             sx_changes_list_later(v, ino);
@@ -624,7 +624,7 @@ sx_changes_poll(SxProv *v)
 {
     SxTransfer *t = v->t;
     gint64 now = sx_clock_mono_ms(t->clock);
-    bool paused = sx_schedule_paused(v, NULL);
+    bool paused = sx_health_paused(v, NULL);
     if (!paused && v->poll_ms > 0)
         poll_stale(v, false);
     v->poll_at_ms = v->poll_ms > 0 ? now + MAX(v->poll_ms / 4, 100) : G_MAXINT64;

@@ -414,13 +414,13 @@ stream_once(SxStream *s)
     if (path != NULL)
         rc = read_remote(s, row, path, &why);
     if (rc == 0)
-        sx_schedule_provider_ok(s->task.v);
+        sx_health_ok(s->task.v);
     else if (why != NULL && (sx_error_is(why, SX_ERR_CHANGED) || sx_error_is(why, SX_ERR_NOT_FOUND)))
         rc = look_again(s, row, path, since, why);
     else if (why != NULL) {
         rc = sx_error_is(why, SX_ERR_CORRUPT) ? -EAGAIN : -sx_errno(why);
         if (!g_cancellable_is_cancelled(s->cancel))
-            sx_schedule_provider_error(s->task.v, why);
+            sx_health_error(s->task.v, why);
         sx_debug("download: %s", why->message);
     }
     sx_look_end(t);
@@ -456,7 +456,7 @@ stream_run(SxTask *task)
     stream_work((SxStream *)task);
     if (g_atomic_int_get(&t->look_at_pins))
         sx_transfer_kick(t);
-    sx_schedule_task_end(v, SX_LANE_DOWN);
+    sx_lane_end(v, SX_LANE_DOWN);
 }
 
 /* lock is held. One reference is the table's, which stream_end drops. */
@@ -642,7 +642,7 @@ start_stream(SxStream *s)
     if (s->task.t->executor != NULL)
         stream_work(s);
     else
-        sx_schedule_submit(&s->task, true);
+        sx_lane_submit(&s->task, true);
 }
 
 /* Waits until the first missing block has come. 0 also when the stream ended well before it: the caller looks again. */
@@ -753,8 +753,8 @@ sx_transfer_fetch(SxTransfer *t, SxContent *content, SxReader *reader, gint64 of
     }
     int tries = 0;
     while (sx_content_missing(content, off, len, &from, &n)) {
-        if (sx_schedule_paused(v, NULL)) {
-            sx_schedule_probe_now(v);
+        if (sx_health_paused(v, NULL)) {
+            sx_health_probe_now(v);
             return -EHOSTUNREACH;
         }
         Wanted w = {.v = v, .content = content, .reader = reader, .cver = sx_content_cver(content), .off = from,
@@ -822,7 +822,7 @@ sx_download_background(SxProv *v, gint64 ino)
     if (s == NULL)
         return;
     g_atomic_int_inc(&t->n_pinned);
-    sx_schedule_submit(&s->task, false);
+    sx_lane_submit(&s->task, false);
 }
 
 /* ---- looking in, ending ---- */

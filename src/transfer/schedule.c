@@ -11,291 +11,13 @@
 
 #include <string.h>
 
-/* ---- lanes ---- */
-
-static void
-lane_pump(SxProv *v, SxLaneKind kind)
-{
-    SxTransfer *t = v->t;
-    SxLane *lane = &v->lanes[kind];
-    for (;;) {
-        g_mutex_lock(&t->lock);
-        SxTask *task = NULL;
-        if (lane->running < lane->limit) {
-            task = g_queue_pop_head(&lane->urgent);
-            if (task == NULL)
-                task = g_queue_pop_head(&lane->idle);
-            lane->running += task != NULL;
-        }
-        g_mutex_unlock(&t->lock);
-        if (task == NULL)
-            return;
-        if (t->executor != NULL)
-            t->executor->submit(t->executor, (int)kind, (void (*)(void *))task->fn, task);
-        else
-            g_thread_pool_push(t->pools[kind], task, NULL);
-    }
-}
-
 void
-sx_schedule_submit(SxTask *task, bool urgent)
-{
-    SxTransfer *t = task->t;
-    SxLane *lane = &task->v->lanes[task->lane];
-    g_mutex_lock(&t->lock);
-    t->active++;
-    g_queue_push_tail(urgent ? &lane->urgent : &lane->idle, task);
-    g_mutex_unlock(&t->lock);
-    lane_pump(task->v, task->lane);
-}
-
-static void
-wake_scheduler(SxTransfer *t)
+sx_schedule_wake(SxTransfer *t)
 {
     g_atomic_int_set(&t->kicked, 1);
     g_mutex_lock(&t->lock);
     g_cond_signal(&t->wake);
     g_mutex_unlock(&t->lock);
-}
-
-void
-sx_schedule_task_end(SxProv *v, SxLaneKind kind)
-{
-    SxTransfer *t = v->t;
-    g_mutex_lock(&t->lock);
-    v->lanes[kind].running--;
-    g_mutex_unlock(&t->lock);
-    lane_pump(v, kind);
-    g_mutex_lock(&t->lock);
-    t->active--;
-    g_cond_broadcast(&t->cond);
-    g_mutex_unlock(&t->lock);
-}
-
-/* ---- what our own operations did while somebody looked ---- */
-
-static char *
-touched_key(gint64 dir, const char *name)
-{
-    return g_strdup_printf("%" G_GINT64_FORMAT "/%s", dir, name);
-}
-
-guint64
-sx_look_begin(SxTransfer *t)
-{
-    g_mutex_lock(&t->lock);
-    t->listings++;
-    guint64 seq = t->seq;
-    g_mutex_unlock(&t->lock);
-    return seq;
-}
-
-static gboolean
-is_at_rest(gpointer key, gpointer value, gpointer data)
-{
-    return ((SxTouched *)value)->n_running == 0;
-}
-
-void
-sx_look_end(SxTransfer *t)
-{
-    g_mutex_lock(&t->lock);
-    if (--t->listings == 0) {
-        g_hash_table_foreach_remove(t->touched, is_at_rest, NULL);
-        g_hash_table_foreach_remove(t->moved, is_at_rest, NULL);
-    }
-    g_mutex_unlock(&t->lock);
-}
-
-static bool
-is_later(const SxTouched *touched, guint64 since)
-{
-    return touched != NULL && (touched->n_running > 0 || touched->seq > since);
-}
-
-bool
-sx_look_name_touched(SxTransfer *t, guint64 since, gint64 dir, const char *name)
-{
-    g_autofree char *key = touched_key(dir, name);
-    g_mutex_lock(&t->lock);
-    bool yes = is_later(g_hash_table_lookup(t->touched, key), since);
-    g_mutex_unlock(&t->lock);
-    return yes;
-}
-
-bool
-sx_look_path_moved(SxTransfer *t, guint64 since, gint64 dir)
-{
-    g_autoptr(GArray) above = sx_tree_remote_ancestors(t->tree, dir);
-    g_mutex_lock(&t->lock);
-    bool yes = false;
-    for (guint i = 0; above != NULL && i < above->len && !yes; i++)
-        yes = is_later(g_hash_table_lookup(t->moved, &g_array_index(above, gint64, i)), since);
-    g_mutex_unlock(&t->lock);
-    return yes;
-}
-
-/* lock is held */
-static void
-touch(SxTransfer *t, GHashTable *table, gpointer key, int delta)
-{
-    SxTouched *touched = g_hash_table_lookup(table, key);
-    if (touched == NULL) {
-        touched = g_new0(SxTouched, 1);
-        g_hash_table_insert(table, key, touched);
-    } else {
-        g_free(key);
-    }
-    touched->n_running += (guint)delta;
-    touched->seq = ++t->seq;
-}
-
-/* lock is held; delta +1 at begin, -1 at end */
-static void
-touch_names(SxTransfer *t, SxRun *run, int delta)
-{
-    if (run->from_dir != 0)
-        touch(t, t->touched, touched_key(run->from_dir, run->from_name), delta);
-    if (run->to_dir != 0)
-        touch(t, t->touched, touched_key(run->to_dir, run->to_name), delta);
-    if (run->dir_moved != 0) {
-        gint64 *key = g_new(gint64, 1);
-        *key = run->dir_moved;
-        touch(t, t->moved, key, delta);
-    }
-}
-
-/* ---- the state of a provider ---- */
-
-static gint64
-probe_delay(SxTransfer *t, int tries)
-{
-    gint64 cap = MIN((gint64)1000 << MIN(tries, 6), SX_PROBE_MAX_MS);
-    return cap / 2 + (gint64)(sx_clock_random(t->clock) % (guint64)(cap / 2 + 1));
-}
-
-SxRetry
-sx_schedule_provider_error(SxProv *v, const GError *why)
-{
-    SxTransfer *t = v->t;
-    SxRetry retry = sx_error_retry(why);
-    gint64 now = sx_clock_mono_ms(t->clock);
-    const char *event = NULL;
-    g_mutex_lock(&t->lock);
-    if (retry == SX_RETRY_OFFLINE) {
-        if (!v->offline) {
-            event = "offline";
-            v->probe_at_ms = now + probe_delay(t, v->probe_tries++);
-        }
-        v->offline = true;
-    } else if (retry == SX_RETRY_AUTH) {
-        if (!v->refused)
-            event = "error";
-        v->refused = true;
-    } else if (sx_error_is(why, SX_ERR_RATE)) {
-        gint64 told = sx_error_retry_after_ms(why), own = sx_plan_backoff_ms(1, sx_clock_random(t->clock));
-        v->pause_until_ms = MAX(v->pause_until_ms, now + MAX(told, own));
-    }
-    g_mutex_unlock(&t->lock);
-    if (event != NULL)
-        sx_transfer_event(t, v, 0, event, "%s", why->message);
-    return retry;
-}
-
-void
-sx_schedule_provider_ok(SxProv *v)
-{
-    SxTransfer *t = v->t;
-    g_mutex_lock(&t->lock);
-    bool was = v->offline || v->refused, first = !v->caps_told;
-    v->offline = v->refused = false;
-    v->caps_told = true;
-    v->probe_tries = 0;
-    v->replan |= was;
-    if (first)
-        g_cond_broadcast(&t->cond); /* the watcher */
-    g_mutex_unlock(&t->lock);
-    if (first) { /* the first call that got through has also asked what the other side can do */
-        SxCaps caps;
-        sx_provider_caps(v->p, &caps);
-        sx_tree_set_caps(t->tree, v->id, &caps, NULL);
-    }
-    if (!was)
-        return;
-    sx_transfer_event(t, v, 0, "online", "%s can be reached again", v->name);
-    wake_scheduler(t);
-}
-
-void
-sx_schedule_probe_now(SxProv *v)
-{
-    g_mutex_lock(&v->t->lock);
-    bool due = v->offline || v->refused;
-    v->probe_at_ms = 0;
-    g_mutex_unlock(&v->t->lock);
-    if (due)
-        wake_scheduler(v->t);
-}
-
-bool
-sx_schedule_paused(SxProv *v, GError **why)
-{
-    g_mutex_lock(&v->t->lock);
-    bool offline = v->offline, refused = v->refused;
-    g_mutex_unlock(&v->t->lock);
-    if (!offline && !refused)
-        return false;
-    g_autofree char *text = sx_provider_last_error(v->p);
-    sx_fail(why, refused ? SX_ERR_AUTH : SX_ERR_OFFLINE, "%s", text != NULL ? text : "the provider cannot be reached");
-    return true;
-}
-
-static void
-probe_run(SxTask *task)
-{
-    SxProv *v = task->v;
-    SxTransfer *t = task->t;
-    g_free(task);
-    g_autoptr(GError) error = NULL;
-    if (sx_transfer_probe(t, v->id, t->cancel, &error)) {
-        sx_schedule_provider_ok(v);
-    } else {
-        g_mutex_lock(&t->lock);
-        v->probe_at_ms = sx_clock_mono_ms(t->clock) + probe_delay(t, v->probe_tries++);
-        g_mutex_unlock(&t->lock);
-    }
-    g_mutex_lock(&t->lock);
-    v->probing = false;
-    g_mutex_unlock(&t->lock);
-    sx_schedule_task_end(v, SX_LANE_LIST);
-}
-
-static SxTask *
-task_new(SxProv *v, SxLaneKind lane, void (*fn)(SxTask *))
-{
-    SxTask *task = g_new0(SxTask, 1);
-    *task = (SxTask){.t = v->t, .v = v, .lane = lane, .fn = fn};
-    return task;
-}
-
-/* Returns when to look again. A new and an offline provider are asked; a refused one only when the user says so. */
-static gint64
-probe_if_due(SxProv *v, gint64 now)
-{
-    SxTransfer *t = v->t;
-    g_mutex_lock(&t->lock);
-    bool asked = v->refused && v->probe_at_ms == 0;
-    bool wants = ((v->offline || !v->caps_told) && !v->refused) || asked;
-    bool due = wants && !v->probing && now >= v->probe_at_ms;
-    if (due) {
-        v->probing = true;
-        v->probe_at_ms = G_MAXINT64;
-    }
-    gint64 next = wants ? v->probe_at_ms : G_MAXINT64;
-    g_mutex_unlock(&t->lock);
-    if (due)
-        sx_schedule_submit(task_new(v, SX_LANE_LIST, probe_run), true);
-    return next;
 }
 
 /* ---- directories that want a listing ---- */
@@ -315,7 +37,7 @@ sx_schedule_want(SxProv *v, gint64 dir, gint64 in_ms)
     }
     g_mutex_unlock(&t->lock);
     if (new_)
-        wake_scheduler(t);
+        sx_schedule_wake(t);
 }
 
 /* lock is held. Is an upload under way into that directory? One listing then serves them all. */
@@ -526,7 +248,7 @@ dispatch(SxProv *v)
         g_mutex_unlock(&t->lock);
         if (run == NULL)
             return any;
-        sx_schedule_submit(&run->task, true);
+        sx_lane_submit(&run->task, true);
         any = true;
     }
 }
@@ -537,7 +259,7 @@ static void
 park_or_retry(SxRun *run, SxRow *row, const GError *why)
 {
     SxTransfer *t = run->task.t;
-    SxRetry retry = sx_schedule_provider_error(run->task.v, why);
+    SxRetry retry = sx_health_error(run->task.v, why);
     if (sx_error_is(why, SX_ERR_OFFLINE) || sx_error_is(why, SX_ERR_RATE) || retry == SX_RETRY_AUTH)
         return; /* the whole provider pauses; the row did nothing wrong */
     if (g_cancellable_is_cancelled(t->cancel))
@@ -604,7 +326,7 @@ run_row(SxRun *run)
         return;
     g_autoptr(GError) why = NULL;
     if (op_of_row(run, row, run->kind, &why))
-        sx_schedule_provider_ok(run->task.v);
+        sx_health_ok(run->task.v);
     else if (why != NULL)
         park_or_retry(run, row, why);
 }
@@ -617,11 +339,11 @@ run_op(SxTask *task)
     SxProv *v = task->v;
     g_mutex_lock(&t->lock);
     run->begun = true;
-    touch_names(t, run, 1);
+    sx_look_touch(t, run, 1);
     g_mutex_unlock(&t->lock);
     run_row(run);
     g_mutex_lock(&t->lock);
-    touch_names(t, run, -1);
+    sx_look_touch(t, run, -1);
     g_hash_table_remove(t->running, &run->row);
     bool low = (int)v->ready.length < v->lanes[SX_LANE_UP].limit;
     v->replan |= low || run->dir_moved != 0; /* paths of planned operations are stale after a move */
@@ -632,8 +354,8 @@ run_op(SxTask *task)
     if (t->executor == NULL)
         dispatch(v);
     if (replan)
-        wake_scheduler(t);
-    sx_schedule_task_end(v, SX_LANE_UP);
+        sx_schedule_wake(t);
+    sx_lane_end(v, SX_LANE_UP);
 }
 
 /* ---- planning ---- */
@@ -816,7 +538,7 @@ sx_schedule_run(SxTransfer *t, bool *ret_submitted)
     *ret_submitted = false;
     for (guint i = 0; i < t->provs->len; i++) {
         SxProv *v = t->provs->pdata[i];
-        next = MIN(next, probe_if_due(v, now));
+        next = MIN(next, sx_health_probe_if_due(v, now));
         if (now >= v->poll_at_ms)
             sx_changes_poll(v);
         next = MIN(next, v->poll_at_ms);

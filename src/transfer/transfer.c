@@ -321,7 +321,7 @@ sx_transfer_flush(SxTransfer *t, gint64 dir, gint64 timeout_ms, GCancellable *ca
     gint64 deadline = timeout_ms < 0 ? G_MAXINT64 : sx_clock_mono_ms(t->clock) + timeout_ms;
     sx_tree_hurry(t->tree, dir, sx_clock_real_ms(t->clock));
     for (guint i = 0; i < t->provs->len; i++)
-        sx_schedule_probe_now(t->provs->pdata[i]);
+        sx_health_probe_now(t->provs->pdata[i]);
     sx_transfer_kick(t);
     SxWaker waker;
     sx_waker_init(&waker, &t->lock, &t->cond, cancel);
@@ -522,7 +522,7 @@ quota_run(SxTask *task)
     v->quota_at_ms = sx_clock_mono_ms(t->clock);
     v->quota_asked = false;
     g_mutex_unlock(&t->lock);
-    sx_schedule_task_end(v, SX_LANE_LIST);
+    sx_lane_end(v, SX_LANE_LIST);
 }
 
 int
@@ -543,7 +543,7 @@ sx_transfer_quota(SxTransfer *t, int provider, SxQuota *ret)
         return 0;
     SxTask *task = g_new0(SxTask, 1);
     *task = (SxTask){.t = t, .v = v, .lane = SX_LANE_LIST, .fn = quota_run};
-    sx_schedule_submit(task, false);
+    sx_lane_submit(task, false);
     return 0;
 }
 
@@ -556,7 +556,7 @@ sx_transfer_probe(SxTransfer *t, int provider, GCancellable *cancel, GError **er
     g_autoptr(GError) why = NULL;
     if (!sx_provider_probe(v->p, cancel, &why)) {
         if (!g_cancellable_is_cancelled(cancel))
-            sx_schedule_provider_error(v, why);
+            sx_health_error(v, why);
         g_propagate_error(error, g_steal_pointer(&why));
         return false;
     }
@@ -564,7 +564,7 @@ sx_transfer_probe(SxTransfer *t, int provider, GCancellable *cancel, GError **er
     sx_provider_caps(v->p, &caps);
     if (!sx_tree_set_caps(t->tree, v->id, &caps, error))
         return false;
-    sx_schedule_provider_ok(v);
+    sx_health_ok(v);
     return true;
 }
 

@@ -155,25 +155,33 @@ void sx_transfer_tell(SxTransfer *t, SxChanges *changes);
 /* lock is held. false when the deadline (mono ms) has passed. */
 bool sx_transfer_wait(SxTransfer *t, gint64 deadline_mono_ms);
 
-/* ---- schedule.c ---- */
-void sx_schedule_submit(SxTask *task, bool urgent);
-void sx_schedule_task_end(SxProv *v, SxLaneKind kind);       /* last act of every task; the task itself may be gone */
-gint64 sx_schedule_run(SxTransfer *t, bool *ret_submitted); /* one round; returns the mono ms of the next one at the latest */
-gpointer sx_schedule_thread(gpointer t);
-void sx_schedule_hold(SxTransfer *t, gint64 row, gint64 ms);
-void sx_schedule_run_free(SxRun *run);
-/* What an error of a call says about the whole provider. Returns its class. */
-SxRetry sx_schedule_provider_error(SxProv *v, const GError *why);
-void sx_schedule_provider_ok(SxProv *v);
-void sx_schedule_probe_now(SxProv *v);
-void sx_schedule_want(SxProv *v, gint64 dir, gint64 in_ms);
-bool sx_schedule_paused(SxProv *v, GError **why); /* offline or refused */
+/* ---- lane.c ---- */
+void sx_lane_submit(SxTask *task, bool urgent);
+void sx_lane_end(SxProv *v, SxLaneKind kind); /* last act of every task; the task itself may be gone */
 
+/* ---- health.c ---- */
+/* What an error of a call says about the whole provider. Returns its class. */
+SxRetry sx_health_error(SxProv *v, const GError *why);
+void sx_health_ok(SxProv *v);
+void sx_health_probe_now(SxProv *v);
+gint64 sx_health_probe_if_due(SxProv *v, gint64 now); /* returns when to look again */
+bool sx_health_paused(SxProv *v, GError **why);       /* offline or refused */
+
+/* ---- look.c ---- */
 /* A look at the remote: what our own operations did meanwhile is not believed to the look. */
 guint64 sx_look_begin(SxTransfer *t);
 void sx_look_end(SxTransfer *t);
 bool sx_look_name_touched(SxTransfer *t, guint64 since, gint64 dir, const char *name);
 bool sx_look_path_moved(SxTransfer *t, guint64 since, gint64 dir); /* dir or a directory above it */
+void sx_look_touch(SxTransfer *t, SxRun *run, int delta); /* lock is held; +1 when the operation begins, -1 when it ends */
+
+/* ---- schedule.c ---- */
+gint64 sx_schedule_run(SxTransfer *t, bool *ret_submitted); /* one round; returns the mono ms of the next one at the latest */
+gpointer sx_schedule_thread(gpointer t);
+void sx_schedule_wake(SxTransfer *t);
+void sx_schedule_hold(SxTransfer *t, gint64 row, gint64 ms);
+void sx_schedule_run_free(SxRun *run);
+void sx_schedule_want(SxProv *v, gint64 dir, gint64 in_ms);
 
 /* ---- remote.c (namespace and attributes), upload.c (content) ---- */
 /* Run one operation on a worker. true: done, or to be planned again; false: *error says why not. */
