@@ -228,6 +228,8 @@ def can_mount():
         return "there is no /dev/fuse"
     if os.getuid() != 0 and not shutil.which("fusermount3"):
         return "fusermount3 is not installed"
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse is not for this user"
     return None
 
 

@@ -318,9 +318,10 @@ def root_is_fixed(m):
     assert sorted(os.listdir(docs)) == ["conflicts.json", "events.jsonl", "status.json", "transfers.json"]
     import json
     assert json.loads(read(os.path.join(docs, "status.json")))["providers"]
-    raises(errno.EROFS, open, os.path.join(docs, "status.json"), "r+")
-    raises(errno.EROFS, os.unlink, os.path.join(docs, "status.json"))
-    raises(errno.EROFS, open, os.path.join(docs, "new"), "w")
+    refusal = errno.EROFS if os.getuid() == 0 else errno.EACCES  # the kernel looks at the modes of other users first
+    raises(refusal, open, os.path.join(docs, "status.json"), "r+")
+    raises(refusal, os.unlink, os.path.join(docs, "status.json"))
+    raises(refusal, open, os.path.join(docs, "new"), "w")
 
 
 def appears(m, name, data):
