@@ -30,12 +30,14 @@ void
 sx_lane_submit(SxTask *task, bool urgent)
 {
     SxTransfer *t = task->t;
-    SxLane *lane = &task->v->lanes[task->lane];
+    SxProv *v = task->v;
+    SxLaneKind kind = task->lane;
+    SxLane *lane = &v->lanes[kind];
     g_mutex_lock(&t->lock);
     t->active++;
     g_queue_push_tail(urgent ? &lane->urgent : &lane->idle, task);
-    g_mutex_unlock(&t->lock);
-    lane_pump(task->v, task->lane);
+    g_mutex_unlock(&t->lock); /* from here on a worker may have run and freed the task */
+    lane_pump(v, kind);
 }
 
 void
