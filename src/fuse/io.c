@@ -5,7 +5,7 @@
  *  - FUSE_HANDLE_KILLPRIV_V2: the kernel need not ask for security.capability before each write. Set in the answer to INIT,
  *    the first one of a session, when the kernel has offered it.
  *
- * The price is that requests are read into memory, not spliced: measured, that is no slower (tests/bench). */
+ * The price is that requests are read into memory and not spliced: one copy more for each large write. */
 #include "fuse/fuse_i.h"
 
 #include <errno.h>
