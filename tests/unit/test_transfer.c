@@ -311,6 +311,49 @@ a_refused_login_waits_for_the_user(void **state)
     world_free(w);
 }
 
+typedef struct Order {
+    GMutex lock;
+    GString *names; /* lock */
+} Order;
+
+static void
+note_publish(void *data, const char *path)
+{
+    Order *order = data;
+    g_mutex_lock(&order->lock);
+    g_string_append_printf(order->names, "%s ", path);
+    g_mutex_unlock(&order->lock);
+}
+
+/* Made later, small, and there first. */
+static void
+small_files_overtake_large_ones(void **state)
+{
+    World *w = world_new("");
+    world_close(w);
+    w->threads = 1;
+    world_open(w);
+    list_fresh(w, w->root);
+    Order order = {.names = g_string_new(NULL)};
+    g_mutex_init(&order.lock);
+    sx_mem_set_before_publish(w->store, note_publish, &order);
+    sx_fault_set_offline(&w->faults, true);
+    gsize n = 32 * MIB;
+    g_autofree guint8 *bytes = pattern(n);
+    SxContent *c = open_content(w, make(w, w->root, "large", SX_KIND_FILE));
+    write_at(w, c, 0, bytes, n);
+    end_write(w, c, true);
+    wait_event(w, "offline"); /* found by the try to send the large one */
+    make_file(w, w->root, "small", "text");
+    sx_fault_set_offline(&w->faults, false);
+    flush(w);
+    sx_mem_set_before_publish(w->store, NULL, NULL);
+    assert_string_equal(order.names->str, "small large ");
+    g_string_free(order.names, TRUE);
+    g_mutex_clear(&order.lock);
+    world_free(w);
+}
+
 static void
 a_damaged_upload_is_sent_again(void **state)
 {
@@ -404,6 +447,7 @@ main(void)
         cmocka_unit_test(without_moves_files_and_directories_are_copied),
         cmocka_unit_test(a_server_that_says_wait_is_left_alone),
         cmocka_unit_test(a_refused_login_waits_for_the_user),
+        cmocka_unit_test(small_files_overtake_large_ones),
         cmocka_unit_test(a_damaged_upload_is_sent_again),
         cmocka_unit_test(a_full_server_is_said_and_tried_again),
         cmocka_unit_test(offline_answers_at_once_and_comes_back),

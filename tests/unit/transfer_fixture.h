@@ -29,6 +29,7 @@ typedef struct World {
     SxTransfer *transfer;
     GPtrArray *contents;
     gint64 root, delay_ms;
+    int threads;
     int id;
     GMutex lock;
     GCond cond;
@@ -171,7 +172,7 @@ world_open(World *w)
     w->events = sx_events_new(NULL, NULL);
     SxNotify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry, .gone_entry = gone_entry, .data = w};
     SxTransferOptions xo = {.tree = w->tree, .cache = w->cache, .events = w->events, .clock = sx_clock_default(), .notify = &notify,
-                            .upload_threads = 4, .download_threads = 4, .write_back_delay_ms = w->delay_ms,
+                            .upload_threads = w->threads, .download_threads = 4, .write_back_delay_ms = w->delay_ms,
                             .memory_budget = 64 * MIB, .who = "me@here"};
     w->transfer = sx_transfer_new(&xo, &error);
     assert_non_null(w->transfer);
@@ -201,6 +202,7 @@ world_new(const char *options)
     w->store = sx_mem_store(w->store_name);
     w->options = g_strdup(options);
     w->delay_ms = 10;
+    w->threads = 4;
     w->faults.seed = 1;
     g_mutex_init(&w->lock);
     g_cond_init(&w->cond);
