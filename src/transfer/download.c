@@ -209,10 +209,10 @@ content_matches(SxContent *content, const char *hash, gint64 size)
     return g_ascii_strcasecmp(is, hash) == 0;
 }
 
-/* What came is not what the provider has: the cache forgets it. For the tree the remote content changes away and back, so
+/* The cache forgets what it has of a content: what came is not what the provider has, or it has no room for all of it. For the tree the remote content changes away and back, so
  * the content gets a new version number and an empty file. */
 static void
-drop_damaged(SxStream *s, const SxRow *row)
+drop_content(SxStream *s, const SxRow *row)
 {
     SxTransfer *t = s->task.t;
     g_autoptr(SxRemote) r = sx_remote_new(row->r_name, SX_KIND_FILE);
@@ -224,7 +224,7 @@ drop_damaged(SxStream *s, const SxRow *row)
     for (int i = 0; i < 2; i++) {
         g_autoptr(SxChanges) changes = sx_changes_new();
         g_free(r->version);
-        r->version = i == 0 ? g_strconcat(row->r_version, "-damaged", NULL) : g_strdup(row->r_version);
+        r->version = i == 0 ? g_strconcat(row->r_version, "-dropped", NULL) : g_strdup(row->r_version);
         if (sx_tree_apply_stat(t->tree, row->r_parent, row->r_name, r, changes, NULL))
             sx_transfer_tell(t, changes);
     }
@@ -248,7 +248,7 @@ check_complete(SxStream *s, const SxRow *row)
         g_autoptr(SxRow) now = sx_tree_row(t->tree, row->id);
         if (now == NULL || !is_clean(now, s->cver))
             return 0; /* written to or replaced while we looked */
-        drop_damaged(s, row);
+        drop_content(s, row);
         sx_transfer_event(t, s->task.v, s->ino, "error", "the bytes that came are not those that the provider has a hash of");
         return -ESTALE;
     }
@@ -396,6 +396,19 @@ read_remote(SxStream *s, SxRow *row, const char *path, GError **error)
     return put(s, s->part->data, s->part->len);
 }
 
+/* A file larger than the cache is read through it: when nothing else can go, what is here of the file itself starts anew. */
+static bool
+drop_itself(SxStream *s, const SxRow *row)
+{
+    SxTransfer *t = s->task.t;
+    SxAttr attr;
+    bool may = !s->background && sx_tree_getattr(t->tree, s->ino, &attr) == 0 && !attr.dirty && !attr.writing && attr.nlink == 1 &&
+               is_clean(row, s->cver) && sx_content_present_bytes(s->content) > 0 && !sx_tree_pinned(t->tree, s->ino);
+    if (may)
+        drop_content(s, row);
+    return may;
+}
+
 static int
 stream_once(SxStream *s)
 {
@@ -424,6 +437,8 @@ stream_once(SxStream *s)
         sx_debug("download: %s", why->message);
     }
     sx_look_end(t);
+    if (rc == -ENOSPC && drop_itself(s, row))
+        return -ESTALE;
     return rc != 0 ? rc : check_complete(s, row);
 }
 
@@ -557,7 +572,7 @@ reader_note(SxReader *r, gint64 off, gint64 len, GCancellable **ret_cancel)
 static gint64
 next_window(SxTransfer *t, SxReader *r, bool in_order)
 {
-    gint64 cap = MIN(SX_MAX_WINDOW, t->memory_budget / 4);
+    gint64 cap = MIN(MIN(SX_MAX_WINDOW, t->memory_budget / 4), sx_cache_size(t->cache) / 4);
     if (r == NULL || !in_order)
         return SX_BLOCK;
     r->window = r->window == 0 ? SX_FIRST_WINDOW : r->window * 2;

@@ -436,7 +436,24 @@ def many(m):
     m.flush()
 
 
+def larger_than_the_cache(base, backend):
+    """A file that the cache has no room for is read all the same."""
+    data = os.urandom(30_000_000)
+    name = os.path.join(backend.root, "large")
+    write(name, data)
+    os.chmod(name, 0o644)
+    m = Mount(base, backend, global_conf="cache-size = 16M\n")
+    try:
+        m.start()
+        with open(os.path.join(m.top, "large"), "rb") as f:
+            for at in range(0, len(data), 1 << 20):
+                assert f.read(1 << 20) == data[at:at + (1 << 20)], at
+    finally:
+        m.close()
+        os.unlink(name)
+
+
 if __name__ == "__main__":
     main([files, overwrite, open_and_removed, removed_directory, hard_links, symlinks, special_files, attributes,
           extended_attributes, service_attributes, acl, shared_mmap, sparse, copy_range, without_a_name, rename_flags, locks, names,
-          root_is_fixed, removed_before_fetched, removed_there, written_after_removed_there, linked_before_fetched, linked_then_removed_there, sizes, many])
+          root_is_fixed, removed_before_fetched, removed_there, written_after_removed_there, linked_before_fetched, linked_then_removed_there, sizes, many], [larger_than_the_cache])
