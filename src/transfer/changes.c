@@ -64,6 +64,8 @@ apply(Look *look, GPtrArray *entries, GHashTable *gone, SxListed *listed, GError
     g_autoptr(SxChanges) changes = sx_changes_new();
     bool ok = sx_tree_apply_listing(t->tree, &listing, changes, listed, error);
     sx_transfer_tell(t, changes);
+    if (ok && listed->verified > 0)
+        sx_schedule_verified(look->v, look->dir);
     return ok;
 }
 

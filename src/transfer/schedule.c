@@ -391,6 +391,14 @@ want_verify(SxProv *v, gint64 dir, gint64 row)
     sx_schedule_hold(t, row, ms + 1000);
 }
 
+void
+sx_schedule_verified(SxProv *v, gint64 dir)
+{
+    g_mutex_lock(&v->t->lock);
+    g_hash_table_remove(v->verify_wait, &dir);
+    g_mutex_unlock(&v->t->lock);
+}
+
 /* lock is held. Is the row free to be planned? *next: when it will be. */
 static bool
 is_held(SxTransfer *t, gint64 row, gint64 now, gint64 *next)
@@ -531,10 +539,21 @@ housekeeping(SxTransfer *t, gint64 now)
     return MIN(t->tick_at_ms, t->pin_at_ms);
 }
 
+/* The wall clock was set back: what was to be done soon would be done late. */
+static void
+follow_clock(SxTransfer *t, gint64 now)
+{
+    gint64 real = sx_clock_real_ms(t->clock), offset = real - now;
+    if (t->clock_offset_ms != 0 && offset < t->clock_offset_ms - SX_CLOCK_JUMP_MS)
+        sx_tree_hurry(t->tree, SX_ROOT_INO, real);
+    t->clock_offset_ms = offset;
+}
+
 gint64
 sx_schedule_run(SxTransfer *t, bool *ret_submitted)
 {
     gint64 now = sx_clock_mono_ms(t->clock), next = housekeeping(t, now);
+    follow_clock(t, now);
     *ret_submitted = false;
     for (guint i = 0; i < t->provs->len; i++) {
         SxProv *v = t->provs->pdata[i];

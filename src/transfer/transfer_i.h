@@ -20,6 +20,7 @@
 #define SX_PIN_MS 1000                 /* between looks for pinned files that are not here */
 #define SX_IDLE_MS 500                 /* between looks at rows that wait for others */
 #define SX_SLEEP_MAX_MS 60000
+#define SX_CLOCK_JUMP_MS 2000          /* the wall clock went back by more than that */
 #define SX_PROBE_MAX_MS 60000
 #define SX_LIST_TRIES 5                /* a listing during which one of our moves ran is made again */
 #define SX_CONFIRM_BY_STAT 16          /* missing names up to here are looked at one by one */
@@ -112,6 +113,7 @@ struct SxTransfer {
     GPtrArray *provs;          /* of SxProv; constant after the start */
     GCancellable *cancel;      /* fires at stop */
     GThread *scheduler;
+    gint64 clock_offset_ms;    /* scheduler only: wall clock minus monotonic clock when last looked; 0: not yet */
 
     GMutex lock;
     GCond cond;                /* something ended: waiters look again */
@@ -182,6 +184,7 @@ void sx_schedule_wake(SxTransfer *t);
 void sx_schedule_hold(SxTransfer *t, gint64 row, gint64 ms);
 void sx_schedule_run_free(SxRun *run);
 void sx_schedule_want(SxProv *v, gint64 dir, gint64 in_ms);
+void sx_schedule_verified(SxProv *v, gint64 dir); /* uploads went into it, or were confirmed: the next look need not be late */
 
 /* ---- remote.c (namespace and attributes), upload.c (content) ---- */
 /* Run one operation on a worker. true: done, or to be planned again; false: *error says why not. */

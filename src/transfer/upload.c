@@ -95,7 +95,8 @@ upload_begin(SxRun *run, const SxRow *planned, GError **error)
     u->content = sx_content_open(t->cache, &attr, error);
     if (u->content == NULL)
         return NULL;
-    bool open = sx_content_n_writers(u->content) > 0;
+    /* A file that was closed waits no longer, even when the kernel's release of its last descriptor is still to come. */
+    bool open = attr.writing && sx_content_n_writers(u->content) > 0;
     if (open)
         sx_content_refresh(u->content);
     gint64 quiet = sx_clock_mono_ms(t->clock) - sx_content_last_write_mono_ms(u->content);
@@ -392,6 +393,7 @@ sent(Upload *u, const SxRemote *made, GError **error)
         return sx_fail(error, SX_ERR_CORRUPT, "%s: %s: arrived damaged (%" G_GINT64_FORMAT " bytes, %s)", u->v->name, u->path,
                        made->size, made->hash != NULL ? made->hash : "no hash");
     sx_cache_room(u->t->cache);
+    sx_schedule_verified(u->v, u->dir);
     sx_transfer_event(u->t, u->v, u->row->ino, "uploaded", "%s has been uploaded", u->name);
     return true;
 }

@@ -221,7 +221,8 @@ GArray *sx_tree_evictable(SxTree *tree, guint limit);
 bool sx_tree_cver(SxTree *tree, gint64 ino, gint64 *ret_cver); /* false: no such inode (its cache file may be deleted) */
 
 /* ---- for transfer: the remote side ---- */
-#define SX_DUE_ABSURD_MS (60 * 60 * 1000) /* a due time farther away than this was made before the clock jumped: due now */
+#define SX_DUE_ABSURD_MS (25 * 60 * 60 * (gint64)1000) /* a due time farther away than this (the longest write-back delay is a day)
+                                                       was made before the clock jumped: due now */
 /* Rows with pending != 0, not parked, due <= now (or absurdly far in the future), oldest due first. */
 GPtrArray *sx_tree_pending(SxTree *tree, int provider /* 0 all */, gint64 now_real_ms, guint limit); /* of SxRow, freed with it */
 SxRow *sx_tree_row(SxTree *tree, gint64 row);   /* fresh, with facts; NULL when gone */
