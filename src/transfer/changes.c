@@ -9,6 +9,7 @@
 #include "base/path.h"
 
 #include <errno.h>
+#include <stdio.h> /* RENAME_NOREPLACE */
 #include <string.h>
 
 #define SX_POLL_LIMIT 256        /* directories a poll */
@@ -96,6 +97,29 @@ find_aside(Look *look, GPtrArray *entries, GError **error)
     return true;
 }
 
+/* What had stepped aside and is shown under that name (somebody changed it meanwhile, so that it is not deleted) must not
+ * stay hidden from people. Only what an earlier listing had: another mount's file may step aside for a moment. */
+static void
+show_recovered(Look *look, GPtrArray *entries)
+{
+    SxTransfer *t = look->v->t;
+    for (guint i = 0; i < entries->len; i++) {
+        const char *name = ((SxRemote *)entries->pdata[i])->name;
+        SxAttr attr;
+        SxRenamed renamed;
+        if (!g_str_has_prefix(name, SX_ASIDE_PREFIX) || name_ignored(look, name) || sx_tree_lookup(t->tree, look->dir, name, &attr) != 0)
+            continue;
+        int rc = -EEXIST;
+        for (unsigned n = 0; rc == -EEXIST; n++) {
+            g_autofree char *seen = sx_conflict_name("recovered", t->who, sx_clock_real_ns(t->clock), n);
+            rc = sx_tree_rename(t->tree, look->dir, name, look->dir, seen, RENAME_NOREPLACE, true, sx_clock_real_ms(t->clock), &renamed);
+            if (rc == 0)
+                sx_transfer_tell_name(t, look->dir, seen);
+        }
+        sx_transfer_tell_name(t, look->dir, name);
+    }
+}
+
 /* Which of the missing names are certainly gone? */
 static bool
 confirm(Look *look, const char *path, GPtrArray **entries, GPtrArray *missing, GHashTable *gone, GError **error)
@@ -172,6 +196,7 @@ apply_all(Look *look, const char *path, GPtrArray **entries, bool accept, GError
     SxListed listed = {0};
     if (!find_aside(look, *entries, error))
         return FAILED;
+    show_recovered(look, *entries);
     Outcome out = apply(look, *entries, NULL, &listed, error) ? LISTED : FAILED;
     bool missing = out == LISTED && listed.missing != NULL && listed.missing->len > 0;
     if (missing && is_mass_delete(&listed) && !accept) {

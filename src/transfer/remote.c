@@ -290,6 +290,8 @@ comes_back(SxRun *run, const SxRow *row, const SxRemote *there, bool *ret_back, 
     g_autoptr(SxRow) now = sx_tree_row(run->task.t->tree, row->id);
     *ret_back = now == NULL || now->l_parent != 0 || now->kind != there->kind || now->r_parent != row->r_parent ||
                 strcmp(now->r_name, row->r_name) != 0;
+    if (*ret_back && g_str_has_prefix(row->r_name, SX_ASIDE_PREFIX))
+        sx_schedule_want(run->task.v, row->r_parent, 0); /* which gives it a name that people see */
     if (*ret_back)
         sx_transfer_event(run->task.t, run->task.v, row->r_parent, "restored",
                           "%s was deleted here and changed there: it has come back", row->r_name);
