@@ -8,7 +8,6 @@
 
 #define BUSY_TIMEOUT_MS 10000
 #define CACHE_KIB 4096
-#define MMAP_BYTES (64 * 1024 * 1024)
 
 struct SxStmt {
     sqlite3_stmt *s;
@@ -98,13 +97,14 @@ conn_free(SxConn *conn)
     g_free(conn);
 }
 
-/* Small pages: a transaction here touches a few rows in many places, and each page it touches goes to the WAL as a whole. */
+/* Small pages: a transaction here touches a few rows in many places, and each page it touches goes to the WAL as a whole.
+ * No mapping: each connection would count the whole store in our memory, and maps it anew after every commit of another one. */
 static void
 connection_pragmas(SxConn *conn)
 {
-    g_autofree char *sql = g_strdup_printf("PRAGMA page_size=2048;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-%d;PRAGMA mmap_size=%d;"
+    g_autofree char *sql = g_strdup_printf("PRAGMA page_size=2048;PRAGMA synchronous=NORMAL;PRAGMA cache_size=-%d;PRAGMA mmap_size=0;"
                                            "PRAGMA foreign_keys=OFF;PRAGMA temp_store=MEMORY;PRAGMA wal_autocheckpoint=0",
-                                           CACHE_KIB, MMAP_BYTES);
+                                           CACHE_KIB);
     int rc = sqlite3_exec(conn->handle, sql, NULL, NULL, NULL);
     if (rc != SQLITE_OK)
         conn_stick(conn, rc);
