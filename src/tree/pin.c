@@ -95,8 +95,13 @@ sx_tree_set_cached(SxTree *tree, gint64 ino, gint64 cver, int cached)
 {
     if (cached < 0 || cached > 2)
         return -EINVAL;
-    SxConn *conn;
-    int rc = sx_tree_begin(tree, &conn);
+    SxConn *conn = sx_db_read(tree->db);
+    bool is = sx_db_get_int(conn, 0, "SELECT 1 FROM inode WHERE ino=?1 AND cver=?2 AND cached=?3", SX_INT(ino), SX_INT(cver),
+                            SX_INT(cached)) != 0;
+    int rc = sx_db_done(conn, 0);
+    if (rc != 0 || is) /* as for every file that is made here: its row was born with it */
+        return rc;
+    rc = sx_tree_begin(tree, &conn);
     return rc != 0 ? rc : sx_tree_end(conn, set_cached_in(conn, ino, cver, cached));
 }
 
