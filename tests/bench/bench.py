@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """make bench: native ext4, rclone mount and syncoxfs on the same Apache in one run, and the ratios.
 
-usage: bench.py [--size quick|full] [--targets native,rclone,syncoxfs] [--json FILE] [--steps ...]
+usage: bench.py [--size quick|full] [--targets native,rclone,syncoxfs] [--json FILE] [--steps ...] [--rtt-ms MS]
 Every figure is of one run on one machine; compare within a run only. Needs apache2, rclone, fio; root for dropped page caches.
 """
 import argparse
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 
 SRC = os.environ.get("top_srcdir", os.getcwd())
 BUILD = os.environ.get("top_builddir", os.getcwd())
@@ -89,7 +90,7 @@ def read_all(path, block=MIB):
 
 
 class Server:
-    def __init__(self, base):
+    def __init__(self, base, rtt_ms):
         self.dir = os.path.join(base, "apache")
         out = subprocess.run([os.path.join(SRC, "tests/lib/server"), "start", "apache", self.dir, "--with", str(os.getpid())],
                              stdout=subprocess.PIPE, text=True, timeout=60)
@@ -100,6 +101,17 @@ class Server:
             raise RuntimeError(out.stdout)
         self.info = dict(l.split("=", 1) for l in out.stdout.splitlines() if "=" in l)
         self.root = self.info["root"]
+        self.proxy = None
+        if rtt_ms > 0:
+            self.go_far(rtt_ms)
+
+    def go_far(self, rtt_ms):
+        """Its URL leads through the delay from here on."""
+        url = urllib.parse.urlsplit(self.info["url"])
+        self.proxy = subprocess.Popen([sys.executable, os.path.join(SRC, "tests/bench/delay_proxy.py"), str(url.port), str(rtt_ms)],
+                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        port = int(self.proxy.stdout.readline())
+        self.info["url"] = url._replace(netloc=f"127.0.0.1:{port}").geturl()
 
     def requests(self):
         try:
@@ -112,6 +124,9 @@ class Server:
         subprocess.run(["chown", "-R", "--reference", self.root, path], check=False)
 
     def stop(self):
+        if self.proxy is not None:
+            self.proxy.stdin.close()
+            self.proxy.wait()
         subprocess.run([os.path.join(SRC, "tests/lib/server"), "stop", self.dir], stdout=subprocess.DEVNULL)
 
 
@@ -362,12 +377,13 @@ def main():
     ap.add_argument("--size", choices=SIZES, default="quick")
     ap.add_argument("--targets", default="native,rclone,syncoxfs")
     ap.add_argument("--steps", default="listing,create,sequential,remount")
+    ap.add_argument("--rtt-ms", type=float, default=0, help="how far away the server is")
     ap.add_argument("--json")
     args = ap.parse_args()
     random.seed(1)
     base = tempfile.mkdtemp(prefix="sxbench.", dir=os.environ.get("TMPDIR"))
     os.chmod(base, 0o755)
-    server = Server(base)
+    server = Server(base, args.rtt_ms)
     classes = {"native": Native, "rclone": Rclone, "syncoxfs": Syncoxfs}
     targets, results, failed = args.targets.split(","), {}, 0
     try:
