@@ -111,7 +111,7 @@ sx_stat_fill(const SxAttr *attr, struct stat *st)
         .st_rdev = attr->rdev,
         .st_size = attr->size,
         .st_blksize = 4096,
-        .st_blocks = (attr->size + 511) / 512,
+        .st_blocks = attr->size / 512 + (attr->size % 512 != 0), /* a server may tell any size: no sum that overflows */
         .st_atim = to_timespec(attr->atime_ns),
         .st_mtim = to_timespec(attr->mtime_ns),
         .st_ctim = to_timespec(attr->ctime_ns),

@@ -315,13 +315,13 @@ filter_entry(void *data, const SxRemote *entry)
     const char *name = entry->name != NULL ? entry->name : "";
     if (!sx_name_valid(name, strlen(name)) || entry->kind == SX_KIND_NONE) {
         g_autofree char *shown = g_strescape(name, NULL);
-        sx_warn("%s: %s: the listing has an entry \"%s\" that cannot be shown; it is left out", f->p->label, f->path, shown);
+        sx_warn("%s: /%s: the listing has an entry \"%s\" that cannot be shown; it is left out", f->p->label, f->path, shown);
         return true;
     }
     if (g_str_has_prefix(name, SX_TMP_PREFIX))
         return true;
     if (!g_hash_table_add(f->seen, g_strdup(name))) {
-        sx_warn("%s: %s: the listing has \"%s\" twice; the second is left out", f->p->label, f->path, name);
+        sx_warn("%s: /%s: the listing has \"%s\" twice; the second is left out", f->p->label, f->path, name);
         return true;
     }
     SxRemote tidied = *entry;

@@ -172,7 +172,7 @@ list_entry(void *data, const SxDavEntry *e, GError **error)
         return sx_fail(error, SX_ERR_SERVER, "the server cannot tell about %s (%d)", e->href, e->status);
     if (what == SX_DAV_HREF_OTHER || !sx_name_valid(name, strlen(name))) {
         g_autofree char *shown = g_strescape(e->href, NULL);
-        sx_warn("%s: %s: the listing has an entry \"%s\" that cannot be here; it is left out", l->dav->name, l->path, shown);
+        sx_warn("%s: /%s: the listing has an entry \"%s\" that cannot be here; it is left out", l->dav->name, l->path, shown);
         return true;
     }
     if (g_str_has_prefix(name, SX_TMP_PREFIX))
