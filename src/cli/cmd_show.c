@@ -116,6 +116,18 @@ show_problems(SxOutput *out, const json_t *doc)
 }
 
 static void
+show_absent(SxOutput *out, const json_t *doc)
+{
+    const json_t *list = json_object_get(doc, "absent"), *p;
+    size_t i;
+    json_array_foreach(list, i, p) {
+        g_autofree char *name = sx_printable(sx_text(p, "name"));
+        sx_print(out, SX_YELLOW, "%s is no longer in the configuration: %" G_GINT64_FORMAT " changes for it are kept and wait", name,
+                 sx_number(p, "pending"));
+    }
+}
+
+static void
 show_mount(SxOutput *out, const json_t *doc)
 {
     const json_t *totals = json_object_get(doc, "totals"), *rates = json_object_get(doc, "rates"), *cache = json_object_get(doc, "cache");
@@ -134,6 +146,7 @@ show_mount(SxOutput *out, const json_t *doc)
     sx_table_end(out, "lll");
     sx_print(out, SX_PLAIN, "%s", "");
     show_providers(out, doc);
+    show_absent(out, doc);
     show_problems(out, doc);
     if (sx_number(totals, "conflicts") > 0)
         sx_print(out, SX_YELLOW, "\n%" G_GINT64_FORMAT " conflict copies: syncox conflicts", sx_number(totals, "conflicts"));

@@ -63,8 +63,10 @@ open_tree(SxStack *s, GError **error)
     const char *keep = sx_section_string(global, "keep-local");
     s->keep_local = keep != NULL ? g_strsplit(keep, " ", -1) : NULL;
     g_autofree char *path = g_build_filename(s->state_dir, "tree.db", NULL);
+    g_autofree char *owner = s->options.mountpoint != NULL ? g_strdup_printf("process %d, mounted on %s", getpid(), s->options.mountpoint) : NULL;
     SxTreeOptions o = {
         .path = path,
+        .owner = owner,
         .sys = s->sys,
         .clock = s->clock,
         .uid = getuid(),
@@ -124,6 +126,16 @@ open_transfer(SxStack *s, GError **error)
     return s->transfer != NULL;
 }
 
+static void
+tell_absent(SxStack *s)
+{
+    g_autoptr(GPtrArray) absent = sx_tree_absent(s->tree);
+    for (guint i = 0; i < absent->len; i++) {
+        const SxAbsent *a = absent->pdata[i];
+        sx_warn("%s is no longer in the configuration: %" G_GINT64_FORMAT " changes for it are kept and wait until it is back", a->name, a->pending);
+    }
+}
+
 static bool
 open_providers(SxStack *s, GError **error)
 {
@@ -135,6 +147,7 @@ open_providers(SxStack *s, GError **error)
         if (p == NULL || !sx_transfer_add_provider(s->transfer, p, &id, &root, error))
             return false;
     }
+    tell_absent(s);
     return true;
 }
 

@@ -300,6 +300,17 @@ check_pending(Doctor *d, const char *check)
 }
 
 static void
+check_absent(Doctor *d, const char *check)
+{
+    g_autoptr(GPtrArray) absent = sx_tree_absent(sx_vfs_tree(d->o->vfs));
+    for (guint i = 0; i < absent->len; i++) {
+        const SxAbsent *a = absent->pdata[i];
+        g_autofree char *remedy = g_strdup_printf("put [provider %s] back into the configuration and mount again", a->name);
+        report(d, check, WARN, remedy, "%s is no longer in the configuration: %" G_GINT64_FORMAT " changes for it are kept and wait", a->name, a->pending);
+    }
+}
+
+static void
 check_no_mount(Doctor *d)
 {
     report(d, "mount", WARN, "syncoxfs MOUNTPOINT, or contrib/setup mount", "no syncoxfs is running");
@@ -316,6 +327,7 @@ sx_doctor(const SxDoctorOptions *options)
         {"fuse", check_fuse, ALWAYS},           {"fusermount3", check_fusermount, ALWAYS}, {"inotify", check_inotify, ALWAYS},
         {"mounts", check_mounts, ALWAYS},       {"session-bus", check_bus, ALWAYS},        {"directories", check_dirs, WITH_CONF},
         {"providers", check_providers, ALWAYS}, {"store", check_store, WITH_MOUNT},        {"changes", check_pending, WITH_MOUNT},
+        {"provider", check_absent, WITH_MOUNT},
     };
     Doctor d = {.o = options, .conf = options->conf, .list = json_array()};
     g_autoptr(SxConf) own = options->conf == NULL && options->registry != NULL ? check_config(&d, "configuration") : NULL;

@@ -15,6 +15,7 @@
 
 #define APPLICATION_ID 0x53584653 /* "SXFS" */
 #define ID_BLOCK 4096             /* numbers reserved at once */
+#define SX_OWNER_MAX 4300         /* bytes of the lock's text: a path and some words */
 
 static const char schema_1[] =
 #include "src/tree/schema.inc"
@@ -326,21 +327,33 @@ boot_id(SxTree *tree)
     return n > 0 ? g_strstrip(g_strndup(text, (gsize)n)) : g_strdup("");
 }
 
+/* For people only: what counts is the lock itself. So a disk that takes no more text is no reason not to start. */
+static void
+write_owner(SxTree *tree, const char *owner)
+{
+    if (owner != NULL && tree->sys->ftruncate(tree->sys, tree->lock_fd, 0) == 0)
+        sx_sys_pwrite_full(tree->sys, tree->lock_fd, owner, MIN(strlen(owner), SX_OWNER_MAX), 0);
+}
+
 static bool
-take_lock(SxTree *tree, GError **error)
+take_lock(SxTree *tree, const char *owner, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(tree->path);
     g_autofree char *file = g_build_filename(dir, "lock", NULL);
     tree->lock_fd = tree->sys->openat(tree->sys, AT_FDCWD, file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (tree->lock_fd < 0)
         return sx_fail_errno(error, errno, "%s", file);
-    if (flock(tree->lock_fd, LOCK_EX | LOCK_NB) == 0)
+    if (flock(tree->lock_fd, LOCK_EX | LOCK_NB) == 0) {
+        write_owner(tree, owner);
         return true;
-    if (errno == EWOULDBLOCK)
-        return sx_fail(error, SX_ERR_BUSY,
-                       "%s: this store is in use by another syncoxfs; end that mount first, or give this one a state-dir of its own",
-                       file);
-    return sx_fail_errno(error, errno, "%s", file);
+    }
+    if (errno != EWOULDBLOCK)
+        return sx_fail_errno(error, errno, "%s", file);
+    char other[SX_OWNER_MAX + 1] = "";
+    sx_sys_pread_full(tree->sys, tree->lock_fd, other, SX_OWNER_MAX, 0);
+    return sx_fail(error, SX_ERR_BUSY,
+                   "%s: this store is in use by another syncoxfs%s%s%s; end that mount first, or give this one a state-dir of its own",
+                   file, *other != '\0' ? " (" : "", other, *other != '\0' ? ")" : "");
 }
 
 /* SQLite removes the WAL at the end of a regular close. */
@@ -396,16 +409,16 @@ start(SxTree *tree, GError **error)
 }
 
 static bool
-open_files(SxTree *tree, const char *vfs, GError **error)
+open_files(SxTree *tree, const SxTreeOptions *o, GError **error)
 {
-    if (!take_lock(tree, error))
+    if (!take_lock(tree, o->owner, error))
         return false;
     SxDbOptions options = {.path = tree->path,
                            .what = "the store of the mount",
                            .application_id = APPLICATION_ID,
                            .migrations = migrations,
                            .check = wal_left_over(tree),
-                           .vfs = vfs,
+                           .vfs = o->sqlite_vfs,
                            .clock = tree->clock};
     tree->db = sx_db_open(&options, error);
     return tree->db != NULL && start(tree, error);
@@ -427,7 +440,7 @@ sx_tree_open(const SxTreeOptions *options, GError **error)
     tree->providers = g_array_new(FALSE, FALSE, sizeof(SxTreeProvider));
     g_array_set_clear_func(tree->providers, provider_clear);
     g_rw_lock_init(&tree->providers_lock);
-    if (open_files(tree, options->sqlite_vfs, error))
+    if (open_files(tree, options, error))
         return tree;
     g_clear_pointer(&tree->db, sx_db_close);
     sx_tree_close(tree);

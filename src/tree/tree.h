@@ -140,6 +140,7 @@ typedef struct SxTreeOptions {
     guint32 file_mode, dir_mode;   /* modes of what comes from a remote without mode, e.g. 0644, 0755 */
     const char *const *keep_local; /* NULL-terminated globs of names that stay local; NULL: sx_name_is_temporary() */
     const char *sqlite_vfs;        /* tests: an SQLite VFS that injects faults; NULL */
+    const char *owner;             /* what the lock tells whoever finds the store in use: "process 12, mounted on /m"; NULL */
 } SxTreeOptions;
 /* Creates, or opens and migrates. A corrupt store: SX_ERR_CORRUPT, a newer one: SX_ERR_NEWER, one in use by another process
  * (flock on DIR/lock, held until close): SX_ERR_BUSY; each message names the file and the remedy; nothing is deleted. */
@@ -158,6 +159,9 @@ void sx_tree_kill(SxTree *tree);
 bool sx_tree_add_provider(SxTree *tree, const char *name, const char *label, const SxCaps *caps, int *ret_id, gint64 *ret_root,
                           GError **error);
 bool sx_tree_set_caps(SxTree *tree, int provider, const SxCaps *caps, GError **error);
+/* The providers of the store that were not added since the open and for which changes wait. */
+typedef struct SxAbsent { char *name; gint64 pending; /* changes, parked ones too */ } SxAbsent;
+GPtrArray *sx_tree_absent(SxTree *tree); /* of SxAbsent */
 
 /* ---- for vfs: the local side ---- */
 int sx_tree_lookup(SxTree *tree, gint64 parent, const char *name, SxAttr *ret);  /* -ENOENT */

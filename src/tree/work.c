@@ -34,6 +34,38 @@ sx_tree_counts(SxTree *tree, int provider, SxCounts *ret)
     sx_db_done(conn, 0);
 }
 
+static void
+absent_free(gpointer data)
+{
+    SxAbsent *a = data;
+    g_free(a->name);
+    g_free(a);
+}
+
+GPtrArray *
+sx_tree_absent(SxTree *tree)
+{
+    GPtrArray *found = g_ptr_array_new_with_free_func(absent_free);
+    g_autoptr(GArray) here = sx_tree_provider_ids(tree);
+    SxConn *conn = sx_db_snapshot(tree->db);
+    SxStmt *s = sx_db_query_values(conn, "SELECT id,name FROM provider ORDER BY id", NULL, 0);
+    while (sx_db_next(s)) {
+        bool added = false;
+        for (guint i = 0; i < here->len; i++)
+            added |= g_array_index(here, int, i) == (int)sx_db_int(s, 0);
+        gint64 n = added ? 0 : sx_db_get_int(conn, 0, "SELECT count(*) FROM link WHERE provider=?1 AND pending>0", SX_INT(sx_db_int(s, 0)));
+        if (n == 0)
+            continue;
+        SxAbsent *a = g_new0(SxAbsent, 1);
+        a->name = g_strdup(sx_db_text(s, 1));
+        a->pending = n;
+        g_ptr_array_add(found, a);
+    }
+    sx_db_finish(s);
+    sx_db_done(conn, 0);
+    return found;
+}
+
 /* ---- at or below a directory ---- */
 
 typedef struct Below {
