@@ -50,15 +50,44 @@ sx_api_provider_test(SxApiCall *call, GError **error)
     return doc;
 }
 
+typedef struct Trouble {
+    SxTransfer *transfer;
+    char *text;
+} Trouble;
+
+static void
+find_trouble(void *data, int id, SxProvider *p, gint64 root)
+{
+    Trouble *t = data;
+    if (t->text == NULL)
+        t->text = sx_provider_last_error(p);
+    if (t->text == NULL)
+        t->text = sx_transfer_failing(t->transfer, id);
+}
+
+/* What changes at or below ino wait for, as far as it is known; NULL. */
+static char *
+why_waiting(SxApiCall *call, gint64 ino)
+{
+    json_t *problems = sx_doc_problems(call->api, ino);
+    const char *first = json_string_value(json_object_get(json_array_get(problems, 0), "message"));
+    Trouble t = {.transfer = sx_vfs_transfer(call->api->vfs), .text = g_strdup(first)};
+    json_decref(problems);
+    sx_transfer_each_provider(t.transfer, find_trouble, &t);
+    return t.text;
+}
+
 static bool
 flush_failed(SxApiCall *call, gint64 ino, const char *path, int r, GError **error)
 {
     const char *where = *path != '\0' ? path : "the mount";
     SxCounts n;
     sx_tree_counts(sx_vfs_tree(call->api->vfs), 0, &n);
-    if (r == -ETIMEDOUT)
-        return sx_fail(error, SX_ERR_TIMEOUT, "%s: not everything is uploaded yet (%" G_GINT64_FORMAT " changes wait in all)", where,
-                       n.pending);
+    g_autofree char *why = why_waiting(call, ino);
+    if (r == -ETIMEDOUT || r == -EACCES)
+        return sx_fail(error, r == -EACCES ? SX_ERR_AUTH : SX_ERR_TIMEOUT,
+                       "%s: not everything is uploaded yet (%" G_GINT64_FORMAT " changes wait in all)%s%s", where, n.pending,
+                       why != NULL ? ": " : "", why != NULL ? why : "");
     if (r == -EINTR || r == -ECANCELED)
         return sx_fail(error, SX_ERR_CANCELLED, "%s: flush was interrupted", where);
     json_t *problems = sx_doc_problems(call->api, ino);

@@ -132,6 +132,8 @@ sx_doc_provider(const SxApi *api, int id, SxProvider *p)
     set_text(doc, "type", sx_provider_type_name(p));
     set_text(doc, "state", online_names[sx_provider_online(p)]);
     g_autofree char *last_error = sx_provider_last_error(p);
+    if (last_error == NULL)
+        last_error = sx_transfer_failing(transfer, id);
     set_text(doc, "last_error", last_error);
     SxCaps caps;
     sx_provider_caps(p, &caps);
@@ -166,6 +168,21 @@ provider_list(const SxApi *api)
     return l.list;
 }
 
+/* Providers that are no longer configured, with changes that wait for them. */
+static json_t *
+absent_list(const SxApi *api)
+{
+    json_t *list = json_array();
+    g_autoptr(GPtrArray) absent = sx_tree_absent(sx_vfs_tree(api->vfs));
+    for (guint i = 0; i < absent->len; i++) {
+        const SxAbsent *a = absent->pdata[i];
+        json_t *doc = json_pack("{s:I}", "pending", (json_int_t)a->pending);
+        set_text(doc, "name", a->name);
+        json_array_append_new(list, doc);
+    }
+    return list;
+}
+
 json_t *
 sx_api_providers(SxApiCall *call, GError **error)
 {
@@ -197,6 +214,7 @@ mount_status(const SxApi *api)
     json_object_set_new(doc, "cache", json_pack("{s:I, s:I}", "used", (json_int_t)sx_cache_used(cache), "size",
                                                 (json_int_t)sx_cache_size(cache)));
     json_object_set_new(doc, "providers", provider_list(api));
+    json_object_set_new(doc, "absent", absent_list(api));
     json_object_set_new(doc, "problems", sx_doc_problems(api, SX_ROOT_INO));
     return doc;
 }

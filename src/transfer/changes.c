@@ -159,7 +159,7 @@ hold_back(Look *look, const SxListed *listed)
     SxTransfer *t = look->v->t;
     g_autofree char *path = sx_tree_path(t->tree, look->dir);
     char *text = g_strdup_printf("%u of %u names have disappeared from %s; they are kept until you accept that (syncox refresh)",
-                                 listed->missing->len, listed->known, path != NULL ? path : look->v->name);
+                                 listed->missing->len, listed->known, path != NULL ? path : sx_provider_label(look->v->p));
     gint64 *key = g_new(gint64, 1);
     *key = look->dir;
     g_mutex_lock(&t->lock);
@@ -186,6 +186,16 @@ is_mass_delete(const SxListed *l)
     return (n >= SX_HELD_MIN && n * 2 >= l->known) || (n >= SX_HELD_ALL_MIN && n >= l->known);
 }
 
+static void
+verify_told(Look *look)
+{
+    g_mutex_lock(&look->v->t->lock);
+    SxVerify *wait = g_hash_table_lookup(look->v->verify_wait, &look->dir);
+    if (wait != NULL)
+        wait->told = true;
+    g_mutex_unlock(&look->v->t->lock);
+}
+
 typedef enum Outcome { LISTED, FAILED, AGAIN } Outcome;
 
 static Outcome
@@ -198,6 +208,8 @@ apply_all(Look *look, const char *path, GPtrArray **entries, bool accept, GError
         return FAILED;
     show_recovered(look, *entries);
     Outcome out = apply(look, *entries, NULL, &listed, error) ? LISTED : FAILED;
+    if (out == LISTED && listed.verified > 0)
+        verify_told(look);
     bool missing = out == LISTED && listed.missing != NULL && listed.missing->len > 0;
     if (missing && is_mass_delete(&listed) && !accept) {
         hold_back(look, &listed);
@@ -227,7 +239,7 @@ directory_gone(Look *look, const char *path, GError **error)
     SxTransfer *t = look->v->t;
     g_autoptr(SxRow) row = sx_tree_row_of(t->tree, look->dir);
     if (look->dir == look->v->root || row == NULL || row->r_parent == 0) {
-        sx_fail(error, SX_ERR_NOT_FOUND, "%s: the directory of the provider is not there", look->v->name);
+        sx_fail(error, SX_ERR_NOT_FOUND, "%s: the directory of the provider is not there", sx_provider_label(look->v->p));
         return FAILED;
     }
     g_autoptr(SxRemote) there = NULL;
@@ -243,7 +255,7 @@ directory_gone(Look *look, const char *path, GError **error)
     if (!sx_tree_apply_stat(t->tree, row->r_parent, row->r_name, there, changes, error))
         return FAILED;
     sx_transfer_tell(t, changes);
-    sx_fail(error, SX_ERR_NOT_FOUND, "%s: %s: has been removed there", look->v->name, path);
+    sx_fail(error, SX_ERR_NOT_FOUND, "%s: %s: has been removed there", sx_provider_label(look->v->p), path);
     return FAILED;
 }
 
@@ -301,16 +313,19 @@ sx_changes_list_dir(SxProv *v, gint64 dir, bool accept_deletes, GCancellable *ca
         sx_look_end(t);
     }
     if (out == AGAIN)
-        sx_fail(&why, SX_ERR_BUSY, "%s: the directory is being moved", v->name);
+        sx_fail(&why, SX_ERR_BUSY, "%s: the directory is being moved", sx_provider_label(v->p));
     if (out != LISTED) {
-        if (!g_cancellable_is_cancelled(cancel))
+        if (!g_cancellable_is_cancelled(cancel)) {
             sx_health_error(v, why);
+            sx_health_list_failed(v, dir, why);
+        }
         sx_debug("list: %s", why->message);
         if (ret_why != NULL)
             *ret_why = g_strdup(why->message);
         return -sx_errno(why);
     }
     sx_health_ok(v);
+    sx_health_listed(v, dir);
     g_autofree char *path = sx_tree_remote_path(t->tree, dir);
     if (path != NULL)
         sx_provider_watch_dir(v->p, path);

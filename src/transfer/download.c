@@ -390,7 +390,7 @@ read_remote(SxStream *s, SxRow *row, const char *path, GError **error)
         return s->pos == s->end ? 0 : -EIO;
     if (s->part->len != s->end || !bytes_match(row->r_hash, s->part->data, s->part->len)) {
         sx_fail(error, SX_ERR_CORRUPT, "%s: %s: the bytes that came are not those that the provider has a hash of",
-                s->task.v->name, path);
+                sx_provider_label(s->task.v->p), path);
         return -1;
     }
     return put(s, s->part->data, s->part->len);

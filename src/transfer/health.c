@@ -57,7 +57,7 @@ sx_health_ok(SxProv *v)
     }
     if (!was)
         return;
-    sx_transfer_event(t, v, 0, "online", "%s can be reached again", v->name);
+    sx_transfer_event(t, v, 0, "online", "%s can be reached again", sx_provider_label(v->p));
     sx_schedule_wake(t);
 }
 
@@ -131,4 +131,80 @@ sx_health_probe_if_due(SxProv *v, gint64 now)
     if (due)
         sx_lane_submit(task_new(v, SX_LANE_LIST, probe_run), true);
     return next;
+}
+
+/* ---- listings that fail although the provider answers ---- */
+
+void
+sx_failing_free(gpointer failing)
+{
+    SxFailing *f = failing;
+    g_free(f->text);
+    g_free(f);
+}
+
+void
+sx_health_listed(SxProv *v, gint64 dir)
+{
+    g_mutex_lock(&v->t->lock);
+    g_hash_table_remove(v->failing, &dir);
+    g_mutex_unlock(&v->t->lock);
+}
+
+/* A web page, broken XML, a server that fails: nobody but the caller of that one readdir would hear of it. Told once, until a
+ * listing of the directory succeeds; what may pass by itself (a cut, a 5xx) only when it goes on. */
+void
+sx_health_list_failed(SxProv *v, gint64 dir, const GError *why)
+{
+    SxTransfer *t = v->t;
+    SxRetry retry = sx_error_retry(why);
+    bool other = retry == SX_RETRY_OFFLINE || retry == SX_RETRY_AUTH || sx_error_is(why, SX_ERR_RATE) || sx_error_is(why, SX_ERR_BUSY) ||
+                 sx_error_is(why, SX_ERR_CANCELLED);
+    bool gone = retry == SX_RETRY_REPLAN && dir != v->root;
+    if (gone)
+        sx_health_listed(v, dir);
+    if (other || gone)
+        return;
+    bool passing = sx_error_is(why, SX_ERR_SERVER) || sx_error_is(why, SX_ERR_LOST);
+    g_mutex_lock(&t->lock);
+    SxFailing *f = g_hash_table_lookup(v->failing, &dir);
+    bool room = f != NULL || g_hash_table_size(v->failing) < SX_FAILING_MAX;
+    if (f == NULL && room) {
+        f = g_new0(SxFailing, 1);
+        g_hash_table_insert(v->failing, g_memdup2(&dir, sizeof dir), f);
+    }
+    bool tell = false;
+    if (room) {
+        g_free(f->text);
+        f->text = g_strdup(why->message);
+        tell = ++f->tries == (passing ? SX_FAILING_TRIES : 1);
+    }
+    g_mutex_unlock(&t->lock);
+    if (tell)
+        sx_transfer_event(t, v, dir, "error", "%s", why->message);
+}
+
+char *
+sx_transfer_failing(SxTransfer *t, int provider)
+{
+    SxProv *v = sx_transfer_prov(t, provider);
+    char *text = NULL;
+    SxAttr attr;
+    for (gint64 dir = 1; v != NULL && text == NULL && dir != 0;) {
+        GHashTableIter iter;
+        gpointer key, value;
+        dir = 0;
+        g_mutex_lock(&t->lock);
+        g_hash_table_iter_init(&iter, v->failing);
+        if (g_hash_table_iter_next(&iter, &key, &value)) {
+            dir = *(gint64 *)key;
+            text = g_strdup(((SxFailing *)value)->text);
+        }
+        g_mutex_unlock(&t->lock);
+        if (dir != 0 && sx_tree_getattr(t->tree, dir, &attr) != 0) { /* removed here meanwhile */
+            sx_health_listed(v, dir);
+            g_clear_pointer(&text, g_free);
+        }
+    }
+    return text;
 }

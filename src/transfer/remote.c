@@ -81,7 +81,7 @@ op_make(SxRun *run, SxRow *row, GError **error)
     if (!sx_remote_stat(run, path, &made, error))
         return false;
     if (made == NULL) /* gone again: the next plan tries anew */
-        return sx_fail(error, SX_ERR_BUSY, "%s: %s: was there and is not any more", run->task.v->name, path);
+        return sx_fail(error, SX_ERR_BUSY, "%s: %s: was there and is not any more", sx_provider_label(run->task.v->p), path);
     if (!is_what_we_make(row, made))
         return sx_tree_clear_target(t->tree, row->id, error) && sx_remote_apply(run, row->l_parent, row->l_name, made, error);
     if (!sx_tree_done_create(t->tree, row->id, row->l_parent, row->l_name, row->gen, made, error))
@@ -361,7 +361,7 @@ op_remove(SxRun *run, SxRow *row, GError **error)
             return false;
         g_autoptr(SxRow) now = sx_tree_row(t->tree, row->id);
         bool news = back || now == NULL || g_strcmp0(now->base_version, row->base_version) != 0;
-        return news || sx_fail(error, SX_ERR_BUSY, "%s: %s: cannot be deleted, although it has not changed", run->task.v->name, path);
+        return news || sx_fail(error, SX_ERR_BUSY, "%s: %s: cannot be deleted, although it has not changed", sx_provider_label(run->task.v->p), path);
     }
     if (sx_error_is(why, SX_ERR_NOT_EMPTY)) /* something new in it: it is listed, then planned again */
         sx_schedule_want(run->task.v, row->ino, 0);

@@ -369,23 +369,28 @@ by_key(gconstpointer a, gconstpointer b, gpointer data)
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
-/* One listing a directory tells the versions of many uploads; while the version stays unknown it is asked for ever less often. */
+/* One listing a directory tells the versions of many uploads. While looking tells nothing it is done ever less often, while
+ * uploads go on every two seconds at most; rows that come before the next look wait for that. */
 static void
 want_verify(SxProv *v, gint64 dir, gint64 row)
 {
     SxTransfer *t = v->t;
     g_mutex_lock(&t->lock);
-    gint64 *wait = g_hash_table_lookup(v->verify_wait, &dir);
+    gint64 now = sx_clock_mono_ms(t->clock);
+    SxVerify *wait = g_hash_table_lookup(v->verify_wait, &dir);
     if (wait == NULL) {
-        gint64 *key = g_new(gint64, 1);
-        wait = g_new(gint64, 1);
-        *key = dir;
-        *wait = 250;
-        g_hash_table_insert(v->verify_wait, key, wait);
-    } else {
-        *wait = MIN(*wait * 2, 60000);
+        wait = g_new0(SxVerify, 1);
+        g_hash_table_insert(v->verify_wait, g_memdup2(&dir, sizeof dir), wait);
     }
-    gint64 ms = *wait;
+    if (wait->ms == 0 || now > wait->due_ms + SX_VERIFY_QUIET_MS)
+        wait->ms = SX_VERIFY_MIN_MS;
+    else if (now >= wait->due_ms)
+        wait->ms = MIN(wait->ms * 2, wait->told ? SX_VERIFY_BUSY_MS : SX_VERIFY_MAX_MS);
+    if (now >= wait->due_ms) {
+        wait->due_ms = now + wait->ms;
+        wait->told = false;
+    }
+    gint64 ms = wait->due_ms - now;
     g_mutex_unlock(&t->lock);
     sx_schedule_want(v, dir, ms);
     sx_schedule_hold(t, row, ms + 1000);

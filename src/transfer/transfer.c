@@ -39,6 +39,7 @@ prov_free(gpointer data)
     g_hash_table_unref(v->wants);
     g_hash_table_unref(v->verify_wait);
     g_hash_table_unref(v->held);
+    g_hash_table_unref(v->failing);
     sx_provider_unref(v->p);
     g_free(v->name);
     g_free(v);
@@ -77,6 +78,7 @@ sx_transfer_add_provider(SxTransfer *t, SxProvider *p, int *ret_id, gint64 *ret_
     v->wants = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     v->verify_wait = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     v->held = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    v->failing = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, sx_failing_free);
     v->quota_at_ms = G_MININT64;
     g_ptr_array_add(t->provs, v);
     if (ret_id != NULL)
@@ -301,14 +303,28 @@ sx_transfer_wait(SxTransfer *t, gint64 deadline_mono_ms)
 }
 
 typedef struct Left {
-    bool pending, parked;
+    SxTransfer *t;
+    bool pending, parked, refused;
 } Left;
+
+/* Asked again when the flush began, and refused again: nothing will happen until the user does something. */
+static bool
+stays_refused(SxTransfer *t, int provider)
+{
+    SxProv *v = sx_transfer_prov(t, provider);
+    g_mutex_lock(&t->lock);
+    bool yes = v != NULL && v->refused && !v->probing && v->probe_at_ms != 0;
+    g_mutex_unlock(&t->lock);
+    return yes;
+}
 
 static bool
 note_left(void *data, const SxRow *row)
 {
     Left *left = data;
-    left->pending |= !row->parked;
+    bool refused = !row->parked && !left->pending && stays_refused(left->t, row->provider);
+    left->refused |= refused;
+    left->pending |= !row->parked && !refused;
     left->parked |= row->parked;
     return !(left->pending && left->parked);
 }
@@ -327,14 +343,14 @@ sx_transfer_flush(SxTransfer *t, gint64 dir, gint64 timeout_ms, GCancellable *ca
     sx_waker_init(&waker, &t->lock, &t->cond, cancel);
     int ret = -EAGAIN;
     while (ret == -EAGAIN) {
-        Left left = {0};
+        Left left = {.t = t};
         gint64 began = sx_clock_mono_ms(t->clock);
         sx_tree_each_pending(t->tree, dir, G_MAXUINT, note_left, &left);
         gint64 now = sx_clock_mono_ms(t->clock);
         gint64 look_ms = MAX(SX_FLUSH_LOOK_MS, 4 * (now - began)); /* with many rows looking is work */
         g_mutex_lock(&t->lock);
         if (!left.pending)
-            ret = left.parked ? -EIO : 0;
+            ret = left.refused ? -EACCES : left.parked ? -EIO : 0;
         else if (t->stopping || g_cancellable_is_cancelled(cancel))
             ret = -EINTR;
         else if (now >= deadline || t->executor != NULL)

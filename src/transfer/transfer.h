@@ -71,7 +71,8 @@ int sx_transfer_fetch_all(SxTransfer *t, gint64 ino, GCancellable *cancel); /* p
  * nobody has the file open any more. Of this run only: after a crash nobody has it open. */
 void sx_transfer_keep(SxTransfer *t, gint64 ino);
 void sx_transfer_unkeep(SxTransfer *t, gint64 ino); /* does nothing when it is not kept */
-/* Waits until nothing is pending at or below dir: 0, -ETIMEDOUT, -EINTR, or -EIO when something there is parked. */
+/* Waits until nothing is pending at or below dir: 0, -ETIMEDOUT, -EINTR, -EIO when something there is parked,
+ * -EACCES when it waits for a provider that refuses us. */
 int sx_transfer_flush(SxTransfer *t, gint64 dir, gint64 timeout_ms, GCancellable *cancel);
 int sx_transfer_refresh(SxTransfer *t, gint64 dir, bool accept_deletes, GCancellable *cancel, char **ret_why);
 int sx_transfer_quota(SxTransfer *t, int provider, SxQuota *ret); /* last known, refreshed in the background; never blocks */
@@ -91,4 +92,5 @@ void sx_job_free(SxJob *job);
 bool sx_transfer_progress(SxTransfer *t, gint64 ino, bool *ret_upload, int *ret_percent); /* is it being transferred? */
 typedef struct SxRates { double up, down; /* bytes/s over the last 5 s */ guint64 up_total, down_total; } SxRates;
 void sx_transfer_rates(SxTransfer *t, SxRates *ret);
+char *sx_transfer_failing(SxTransfer *t, int provider); /* why a listing fails although the provider answers; g_free; NULL */
 bool sx_transfer_held(SxTransfer *t, int provider, char **ret_text); /* a mass delete of the remote is held back */

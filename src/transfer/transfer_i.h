@@ -28,6 +28,8 @@
 #define SX_HELD_ALL_MIN 10             /* everything is missing, and it was at least so much */
 #define SX_FIRST_WINDOW (1024 * 1024)
 #define SX_MAX_WINDOW (64 * 1024 * 1024)
+#define SX_FAILING_MAX 256             /* directories of a provider whose last listing failed are remembered */
+#define SX_FAILING_TRIES 3             /* what may pass is told after so many failures in a row */
 #define SX_RATE_BINS 5                 /* seconds of the moving rates */
 
 typedef enum SxLaneKind { SX_LANE_UP, SX_LANE_DOWN, SX_LANE_LIST, SX_N_LANES } SxLaneKind;
@@ -88,8 +90,9 @@ struct SxProv {
     int probe_tries;           /* lock */
     gint64 probe_at_ms;        /* lock */
     GHashTable *wants;         /* lock: dir -> SxWant */
-    GHashTable *verify_wait;   /* lock: dir -> ms between two looks, grows while the version stays unknown */
+    GHashTable *verify_wait;   /* lock: dir -> SxVerify */
     GHashTable *held;          /* lock: dir -> text; a mass delete that waits for the user */
+    GHashTable *failing;       /* lock: dir -> SxFailing; listings that were answered senselessly */
     gint64 poll_at_ms;         /* scheduler only */
     gint64 fg_parent;          /* lock: parent of the directory that was last asked for and unknown */
     guint fg_row;              /* lock: how many siblings in a row */
@@ -141,6 +144,21 @@ struct SxTransfer {
     guint64 up_total, down_total; /* lock */
 };
 
+typedef struct SxVerify { /* looks at a directory for versions that uploads did not tell */
+    gint64 ms, due_ms;    /* between two looks; the next one (mono) */
+    bool told;            /* the last one told some */
+} SxVerify;
+#define SX_VERIFY_MIN_MS 250
+#define SX_VERIFY_BUSY_MS 2000
+#define SX_VERIFY_MAX_MS 60000
+#define SX_VERIFY_QUIET_MS 10000
+
+typedef struct SxFailing {
+    char *text;
+    guint tries;
+} SxFailing;
+void sx_failing_free(gpointer failing);
+
 typedef struct SxTouched {
     guint n_running;
     guint64 seq; /* of the last begin or end */
@@ -165,6 +183,8 @@ void sx_lane_end(SxProv *v, SxLaneKind kind); /* last act of every task; the tas
 /* What an error of a call says about the whole provider. Returns its class. */
 SxRetry sx_health_error(SxProv *v, const GError *why);
 void sx_health_ok(SxProv *v);
+void sx_health_list_failed(SxProv *v, gint64 dir, const GError *why);
+void sx_health_listed(SxProv *v, gint64 dir);
 void sx_health_probe_now(SxProv *v);
 gint64 sx_health_probe_if_due(SxProv *v, gint64 now); /* returns when to look again */
 bool sx_health_paused(SxProv *v, GError **why);       /* offline or refused */

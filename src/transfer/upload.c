@@ -172,7 +172,7 @@ upload_complete(Upload *u, GError **error)
     if (rc != 0 && base_is_gone(u))
         return fill_zeros(u, error);
     if (rc != 0)
-        return sx_fail_errno(error, -rc, "%s: %s: the rest of the file could not be fetched", u->v->name, u->path);
+        return sx_fail_errno(error, -rc, "%s: %s: the rest of the file could not be fetched", sx_provider_label(u->v->p), u->path);
     return true;
 }
 
@@ -390,7 +390,7 @@ sent(Upload *u, const SxRemote *made, GError **error)
     if (!ok)
         return false;
     if (damaged)
-        return sx_fail(error, SX_ERR_CORRUPT, "%s: %s: arrived damaged (%" G_GINT64_FORMAT " bytes, %s)", u->v->name, u->path,
+        return sx_fail(error, SX_ERR_CORRUPT, "%s: %s: arrived damaged (%" G_GINT64_FORMAT " bytes, %s)", sx_provider_label(u->v->p), u->path,
                        made->size, made->hash != NULL ? made->hash : "no hash");
     sx_cache_room(u->t->cache);
     sx_schedule_verified(u->v, u->dir);
@@ -428,7 +428,7 @@ send_content(Upload *u, GError **error)
     bool again;
     if (look && resolve(u, &again, error)) {
         if (again) /* it is as we expect after all: try again soon */
-            return sx_fail(error, SX_ERR_BUSY, "%s: %s: refused, although nothing has changed there", u->v->name, u->path);
+            return sx_fail(error, SX_ERR_BUSY, "%s: %s: refused, although nothing has changed there", sx_provider_label(u->v->p), u->path);
         return true;
     }
     if (!look)
@@ -458,7 +458,7 @@ sx_upload_op(SxRun *run, SxRow *row, SxOpKind kind, GError **error)
         ok = true;
     }
     if (!ok && why == NULL)
-        sx_fail(&why, SX_ERR_BUSY, "%s: %s: is being changed", u->v->name, u->path);
+        sx_fail(&why, SX_ERR_BUSY, "%s: %s: is being changed", sx_provider_label(u->v->p), u->path);
     if (why != NULL)
         g_propagate_error(error, why);
     return ok;
@@ -472,7 +472,7 @@ sx_upload_copy(SxRun *run, SxRow *row, const char *path, SxRemote **ret, GError 
     bool ok = u != NULL && upload_complete(u, &why) && hash_content(u, u->caps.hash_kind, &u->hash, &why) &&
               send_to(u, path, (SxCond){.kind = SX_IF_ABSENT}, ret, &why);
     if (!ok && why == NULL)
-        sx_fail(&why, SX_ERR_BUSY, "%s: %s: is being changed", run->task.v->name, path);
+        sx_fail(&why, SX_ERR_BUSY, "%s: %s: is being changed", sx_provider_label(run->task.v->p), path);
     if (why != NULL)
         g_propagate_error(error, why);
     return ok;
