@@ -293,7 +293,8 @@ read_document(SxFile *f, gint64 off, gsize n, SxRead *ret)
     gsize size;
     const char *text = g_bytes_get_data(f->document, &size);
     gsize from = MIN((gsize)off, size);
-    *ret = (SxRead){.fd = -1, .mem = text + from, .n = MIN(n, size - from)};
+    /* The file may be closed as soon as the program has the bytes, before the reply's call has returned. */
+    *ret = (SxRead){.fd = -1, .mem = text + from, .n = MIN(n, size - from), .document = g_bytes_ref(f->document)};
     return 0;
 }
 
@@ -341,6 +342,7 @@ void
 sx_vfs_read_done(SxRead *r)
 {
     g_clear_pointer(&r->hold, g_free);
+    g_clear_pointer(&r->document, g_bytes_unref);
 }
 
 /* ---- changing ---- */

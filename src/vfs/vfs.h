@@ -55,7 +55,7 @@ int sx_vfs_create(SxVfs *v, SxCaller *c, gint64 parent, const char *name, int fl
 int sx_vfs_tmpfile(SxVfs *v, SxCaller *c, gint64 parent, int flags, guint32 mode, SxAttr *ret, SxFile **ret_file);
 int sx_vfs_open(SxVfs *v, SxCaller *c, gint64 ino, int flags, SxFile **ret_file, bool *ret_keep_cache);
 /* Bytes present after this call at *ret_fd + off; the fd is valid until sx_vfs_read_done. For virtual files ret_fd is -1 and ret_mem is set. */
-typedef struct SxRead { int fd; const char *mem; gsize n; gint64 off; void *hold; } SxRead;
+typedef struct SxRead { int fd; const char *mem; gsize n; gint64 off; void *hold; GBytes *document; } SxRead;
 int sx_vfs_read(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, gsize n, SxRead *ret);
 void sx_vfs_read_done(SxRead *r);
 gssize sx_vfs_write(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, const void *buf, gsize n);
