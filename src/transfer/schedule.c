@@ -372,7 +372,7 @@ by_key(gconstpointer a, gconstpointer b, gpointer data)
 /* One listing a directory tells the versions of many uploads. While looking tells nothing it is done ever less often, while
  * uploads go on every two seconds at most; rows that come before the next look wait for that. */
 static void
-want_verify(SxProv *v, gint64 dir, gint64 row)
+want_verify(SxProv *v, gint64 dir)
 {
     SxTransfer *t = v->t;
     g_mutex_lock(&t->lock);
@@ -393,7 +393,6 @@ want_verify(SxProv *v, gint64 dir, gint64 row)
     gint64 ms = wait->due_ms - now;
     g_mutex_unlock(&t->lock);
     sx_schedule_want(v, dir, ms);
-    sx_schedule_hold(t, row, ms + 1000);
 }
 
 void
@@ -427,6 +426,7 @@ plan_rows(SxProv *v, GPtrArray *rows, gint64 now, gint64 *next, guint *ret_left)
     GQueue queue = G_QUEUE_INIT;
     g_autofree SxOp *ops = g_new(SxOp, rows->len + 1);
     g_autoptr(GHashTable) asked = g_hash_table_new(g_int64_hash, g_int64_equal);
+    g_autoptr(GArray) verified_later = g_array_new(FALSE, FALSE, sizeof(gint64));
     sx_plan((const SxRow *const *)rows->pdata, rows->len, ops);
     for (guint i = 0; i < rows->len; i++) {
         SxRow *row = rows->pdata[i];
@@ -437,12 +437,17 @@ plan_rows(SxProv *v, GPtrArray *rows, gint64 now, gint64 *next, guint *ret_left)
             (*ret_left)++;
         } else if (ops[i].kind == SX_OP_VERIFY) {
             if (g_hash_table_add(asked, &row->r_parent))
-                want_verify(v, row->r_parent, row->id);
+                want_verify(v, row->r_parent);
+            g_array_append_val(verified_later, row->id);
             (*ret_left)++;
         } else {
             g_queue_push_tail(&queue, run_new(v, row, ops[i].kind));
         }
     }
+    /* The listing ends their wait. In every plan until then they would be read again, in front of what can run. */
+    if (verified_later->len > 0)
+        sx_tree_postpone(t->tree, (const gint64 *)(void *)verified_later->data, verified_later->len, SX_PENDING_VERIFY,
+                         sx_clock_real_ms(t->clock) + SX_VERIFY_AGAIN_MS);
     g_queue_sort(&queue, by_key, NULL);
     return queue;
 }
@@ -465,7 +470,8 @@ put_off(SxTransfer *t, GPtrArray *rows)
     g_autoptr(GArray) ids = g_array_new(FALSE, FALSE, sizeof(gint64));
     for (guint i = 0; i < rows->len; i++)
         g_array_append_val(ids, ((SxRow *)rows->pdata[i])->id);
-    sx_tree_postpone(t->tree, (const gint64 *)(void *)ids->data, ids->len, sx_clock_real_ms(t->clock) + SX_PUT_OFF_MS);
+    sx_tree_postpone(t->tree, (const gint64 *)(void *)ids->data, ids->len, 0,
+                     sx_clock_real_ms(t->clock) + SX_PUT_OFF_MS);
 }
 
 /* Returns when to plan again if nothing happens before. */

@@ -13,6 +13,7 @@
 #define SX_LANE_QUEUE_MAX 4096         /* background tasks that wait in one lane; more are dropped and come again by polling */
 #define SX_BATCH_MIN 256               /* pending rows read at once */
 #define SX_BATCH_MAX 65536             /* the same, when all of them wait */
+#define SX_VERIFY_AGAIN_MS 1500        /* an upload whose version a listing should have told by then */
 #define SX_PUT_OFF_MS 5000             /* a batch of that size in which nothing can run */
 #define SX_SMALL_FILE (8 * 1024 * 1024)/* large uploads leave a quarter of the lane to files up to this size */
 #define SX_PLAN_INTERVAL_MS 5

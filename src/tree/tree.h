@@ -306,7 +306,8 @@ bool sx_tree_set_intent(SxTree *tree, gint64 row, const char *intent, GError **e
 bool sx_tree_set_resume(SxTree *tree, gint64 row, gint64 gen, const char *resume, GError **error);
 bool sx_tree_failed(SxTree *tree, gint64 row, const GError *why, gint64 due_real_ms, bool park, GError **error); /* tries+1 */
 /* Rows that cannot run yet (blocked by others, being written) are put off, so that they do not stand before those that can. */
-bool sx_tree_postpone(SxTree *tree, const gint64 *rows, guint n, gint64 due_real_ms);
+/* Only rows of which exactly `pending` is to be done, 0: anything. */
+bool sx_tree_postpone(SxTree *tree, const gint64 *rows, guint n, unsigned pending, gint64 due_real_ms);
 bool sx_tree_touch_dir(SxTree *tree, gint64 dir, gint64 used_real_ms);
 
 typedef struct SxConflict { gint64 ino; char *path; char *original; gint64 real_ns; } SxConflict; /* paths inside the mount */

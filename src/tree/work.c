@@ -178,12 +178,13 @@ sx_tree_hurry(SxTree *tree, gint64 dir, gint64 now_real_ms)
 }
 
 bool
-sx_tree_postpone(SxTree *tree, const gint64 *rows, guint n, gint64 due_real_ms)
+sx_tree_postpone(SxTree *tree, const gint64 *rows, guint n, unsigned pending, gint64 due_real_ms)
 {
     SxConn *conn;
     if (sx_tree_begin(tree, &conn) != 0)
         return false;
     for (guint i = 0; i < n; i++)
-        sx_db_run(conn, "UPDATE link SET due=?2 WHERE id=?1 AND pending>0", SX_INT(rows[i]), SX_INT(due_real_ms));
+        sx_db_run(conn, "UPDATE link SET due=?2 WHERE id=?1 AND pending>0 AND (?3=0 OR pending=?3)", SX_INT(rows[i]),
+                  SX_INT(due_real_ms), SX_INT(pending));
     return sx_tree_end(conn, 0) == 0;
 }

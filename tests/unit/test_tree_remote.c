@@ -673,7 +673,9 @@ due_times_order_the_work(void **state)
     g_autoptr(GPtrArray) two = sx_tree_pending(f->tree, f->provider, now, 2);
     assert_int_equal(two->len, 2);
     gint64 ids[] = {a[0].row, a[1].row};
-    assert_true(sx_tree_postpone(f->tree, ids, 2, now + 500));
+    assert_true(sx_tree_postpone(f->tree, ids, 2, SX_PENDING_VERIFY, now + 500)); /* these have other work meanwhile */
+    assert_int_equal(n_pending(f), 3);
+    assert_true(sx_tree_postpone(f->tree, ids, 2, 0, now + 500));
     assert_int_equal(n_pending(f), 1);
     assert_true(sx_tree_failed(f->tree, a[0].row, why, now + 700, false, NULL));
     assert_int_equal(mv(f, f->root, "later", f->root, "other", 0), 0); /* a change forgets failures */
