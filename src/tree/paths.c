@@ -87,21 +87,32 @@ sx_tree_find_remote_dir(SxTree *tree, int provider, const char *path, gint64 *re
     return true;
 }
 
-GArray *
-sx_tree_stale_dirs(SxTree *tree, int provider, gint64 used_after_real_ms, gint64 listed_before_real_ms, guint limit)
+/* Those listed from `first` to `last`, both included. */
+static void
+stale_between(SxConn *conn, int provider, gint64 used_after, gint64 first, gint64 last, guint limit, GArray *found)
 {
-    GArray *found = g_array_new(FALSE, FALSE, sizeof(gint64));
-    SxConn *conn = sx_db_read(tree->db);
     SxStmt *s = sx_db_query(conn,
-                            "SELECT i.ino FROM inode i INDEXED BY inode_dirs WHERE i.kind=2 AND i.provider=?1 AND i.listed_ms<?2 "
-                            "AND i.listed=1 AND i.used_ms>=?3 AND EXISTS(SELECT 1 FROM link l WHERE l.ino=i.ino AND l.ino>0 AND "
-                            "(l.r_parent>0 OR l.l_parent=1)) ORDER BY i.listed_ms LIMIT ?4",
-                            SX_INT(provider), SX_INT(listed_before_real_ms), SX_INT(used_after_real_ms), SX_INT(limit));
+                            "SELECT i.ino FROM inode i INDEXED BY inode_dirs WHERE i.kind=2 AND i.provider=?1 AND i.listed_ms BETWEEN ?2 AND ?3 "
+                            "AND i.listed=1 AND i.used_ms>=?4 AND EXISTS(SELECT 1 FROM link l WHERE l.ino=i.ino AND l.ino>0 AND "
+                            "(l.r_parent>0 OR l.l_parent=1)) ORDER BY i.listed_ms LIMIT ?5",
+                            SX_INT(provider), SX_INT(first), SX_INT(last), SX_INT(used_after), SX_INT(limit));
     while (sx_db_next(s)) {
         gint64 ino = sx_db_int(s, 0);
         g_array_append_val(found, ino);
     }
     sx_db_finish(s);
+}
+
+/* A time of listing that is still to come was taken before the clock was put back: nobody knows how old the listing is. */
+GArray *
+sx_tree_stale_dirs(SxTree *tree, int provider, gint64 used_after_real_ms, gint64 listed_before_real_ms, guint limit)
+{
+    GArray *found = g_array_new(FALSE, FALSE, sizeof(gint64));
+    gint64 now = sx_clock_real_ms(tree->clock);
+    SxConn *conn = sx_db_read(tree->db);
+    stale_between(conn, provider, used_after_real_ms, G_MININT64, listed_before_real_ms - 1, limit, found);
+    if (found->len < limit && listed_before_real_ms <= now)
+        stale_between(conn, provider, used_after_real_ms, now + 1, G_MAXINT64, limit - found->len, found);
     sx_db_done(conn, 0);
     return found;
 }

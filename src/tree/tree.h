@@ -248,7 +248,8 @@ bool sx_tree_clear_errors(SxTree *tree, gint64 dir); /* un-park and make due at 
 /* Makes all pending rows at or below due now. */
 bool sx_tree_hurry(SxTree *tree, gint64 dir, gint64 now_real_ms);
 
-/* Directories to look at again: listed, used (looked up, read, listed) after used_after, listed before listed_before. */
+/* Directories to look at again: listed, used (looked up, read, listed) after used_after, listed before listed_before, or in
+ * the future by a clock that was put back since. */
 GArray *sx_tree_stale_dirs(SxTree *tree, int provider, gint64 used_after_real_ms, gint64 listed_before_real_ms, guint limit);
 
 /* A complete listing is applied in one transaction. Rules: an entry unknown here becomes a file (unless a local file of

@@ -427,6 +427,32 @@ a_wait_can_be_interrupted(void **state)
     world_free(w);
 }
 
+/* What waits is neither late by an hour nor early enough to matter, whichever way the clock is put. */
+static void
+a_clock_that_jumps_delays_nothing(void **state)
+{
+    static const gint64 hours[] = {24 * 365, -24 * 365 * 10, 3};
+    World *w = world_new("");
+    list_fresh(w, w->root);
+    for (guint i = 0; i < G_N_ELEMENTS(hours); i++) {
+        g_autofree char *name = g_strdup_printf("f%u", i);
+        make_file(w, w->root, name, name); /* due a minute after the time before the jump */
+        __atomic_store_n(&clock_ahead_ns, hours[i] * 3600 * 1000000000, __ATOMIC_RELAXED);
+        sx_transfer_kick(w->transfer);
+        gint64 until = g_get_monotonic_time() + WAIT_MS * 1000;
+        while (!sx_mem_exists(w->store, name) && g_get_monotonic_time() < until)
+            g_usleep(1000);
+        assert_stored(w, name, name);
+    }
+    flush(w);
+    put(w, "theirs", "x", 1);
+    list_fresh(w, w->root);
+    SxAttr attr;
+    assert_int_equal(sx_tree_lookup(w->tree, w->root, "theirs", &attr), 0);
+    __atomic_store_n(&clock_ahead_ns, 0, __ATOMIC_RELAXED);
+    world_free(w);
+}
+
 int
 main(void)
 {
@@ -436,6 +462,7 @@ main(void)
         cmocka_unit_test(what_is_written_arrives_in_one_request_each),
         cmocka_unit_test(one_listing_verifies_many_uploads),
         cmocka_unit_test(lost_replies_make_no_conflicts),
+        cmocka_unit_test(a_clock_that_jumps_delays_nothing),
         cmocka_unit_test(a_change_elsewhere_is_not_overwritten),
         cmocka_unit_test(equal_content_is_no_conflict),
         cmocka_unit_test(a_partly_cached_file_goes_out_whole),

@@ -815,6 +815,11 @@ busy_names_are_left_alone(void **state)
     assert_int_equal(g_array_index(stale, gint64, 0), f->root);
     g_autoptr(GArray) fresh = sx_tree_stale_dirs(f->tree, f->provider, 0, 1, 10);
     assert_int_equal(fresh->len, 0);
+    l.listed_real_ms = NOW_MS(f) + 3600000; /* then the clock is put back by an hour */
+    assert_true(sx_tree_apply_listing(f->tree, &l, NULL, &ret, NULL));
+    sx_listed_clear(&ret);
+    g_autoptr(GArray) put_back = sx_tree_stale_dirs(f->tree, f->provider, 0, 1, 10);
+    assert_int_equal(put_back->len, 1);
 }
 
 static void

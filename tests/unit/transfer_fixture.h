@@ -15,6 +15,29 @@
 #include <string.h>
 #include <cmocka.h>
 
+/* The wall clock, which a test may make jump; the other one goes on as it is. */
+static gint64 clock_ahead_ns; /* atomic */
+
+static inline gint64
+jumping_real_ns(const SxClock *c)
+{
+    return sx_clock_real_ns(sx_clock_default()) + __atomic_load_n(&clock_ahead_ns, __ATOMIC_RELAXED);
+}
+
+static inline gint64
+steady_mono_ms(const SxClock *c)
+{
+    return sx_clock_mono_ms(sx_clock_default());
+}
+
+static inline guint64
+real_random(const SxClock *c)
+{
+    return sx_clock_random(sx_clock_default());
+}
+
+static const SxClock test_clock = {.real_ns = jumping_real_ns, .mono_ms = steady_mono_ms, .random = real_random};
+
 #define WAIT_MS 60000 /* only a test that fails waits so long */
 #define MIB (1024 * 1024)
 
@@ -99,9 +122,9 @@ bad_write(void *self, const char *path, const SxUpload *upload, SxRemote **ret, 
 {
     gint n = g_atomic_int_add(&script.writes, 1);
     if (n == 0)
-        script.first_ms = sx_clock_mono_ms(sx_clock_default());
+        script.first_ms = sx_clock_mono_ms(&test_clock);
     if (n == 1)
-        script.second_ms = sx_clock_mono_ms(sx_clock_default());
+        script.second_ms = sx_clock_mono_ms(&test_clock);
     if (take(&script.fail_writes)) {
         GError *why = sx_error_new((SxErrorCode)script.code, "told to fail");
         sx_error_set_retry_after_ms(why, script.retry_after_ms);
@@ -158,20 +181,20 @@ world_open(World *w)
     w->contents = g_ptr_array_new_with_free_func((GDestroyNotify)sx_content_unref);
     g_autofree char *db = g_build_filename(w->dir, "tree.db", NULL), *cache = g_build_filename(w->dir, "cache", NULL);
     g_autofree char *options = g_strdup_printf("store = %s\npoll = 0\n%s", w->store_name, w->options);
-    SxTreeOptions to = {.path = db, .sys = sx_sys_default(), .clock = sx_clock_default(), .file_mode = 0644, .dir_mode = 0755};
+    SxTreeOptions to = {.path = db, .sys = sx_sys_default(), .clock = &test_clock, .file_mode = 0644, .dir_mode = 0755};
     w->tree = sx_tree_open(&to, &error);
     assert_non_null(w->tree);
-    SxCacheOptions co = {.dir = cache, .size = G_GINT64_CONSTANT(1) << 30, .sys = sx_sys_default(), .clock = sx_clock_default(),
+    SxCacheOptions co = {.dir = cache, .size = G_GINT64_CONSTANT(1) << 30, .sys = sx_sys_default(), .clock = &test_clock,
                          .tree = w->tree};
     w->cache = sx_cache_open(&co, &error);
     assert_non_null(w->cache);
-    g_autoptr(SxProvider) mem = sx_provider_open_text(bad_type(), "mem", options, sx_sys_default(), sx_clock_default(), &error);
+    g_autoptr(SxProvider) mem = sx_provider_open_text(bad_type(), "mem", options, sx_sys_default(), &test_clock, &error);
     if (mem == NULL)
         fail_msg("%s", error->message);
     w->provider = sx_fault_wrap(mem, &w->faults);
     w->events = sx_events_new(NULL, NULL);
     SxNotify notify = {.inval_inode = inval_inode, .inval_entry = inval_entry, .gone_entry = gone_entry, .data = w};
-    SxTransferOptions xo = {.tree = w->tree, .cache = w->cache, .events = w->events, .clock = sx_clock_default(), .notify = &notify,
+    SxTransferOptions xo = {.tree = w->tree, .cache = w->cache, .events = w->events, .clock = &test_clock, .notify = &notify,
                             .upload_threads = w->threads, .download_threads = 4, .write_back_delay_ms = w->delay_ms,
                             .memory_budget = 64 * MIB, .who = "me@here"};
     w->transfer = sx_transfer_new(&xo, &error);
@@ -244,7 +267,7 @@ world_free(World *w)
 static inline gint64
 now_ms(void)
 {
-    return sx_clock_real_ms(sx_clock_default());
+    return sx_clock_real_ms(&test_clock);
 }
 
 /* Lives as long as the world is open. */
@@ -280,7 +303,7 @@ static inline void
 end_write(World *w, SxContent *c, bool done)
 {
     SxAttr attr;
-    sx_tree_write_end(w->tree, sx_content_ino(c), sx_content_size(c), sx_clock_real_ns(sx_clock_default()), done, now_ms(), &attr);
+    sx_tree_write_end(w->tree, sx_content_ino(c), sx_content_size(c), sx_clock_real_ns(&test_clock), done, now_ms(), &attr);
     sx_transfer_kick(w->transfer);
 }
 
@@ -324,7 +347,7 @@ is_there(World *w, gint64 parent, const char *name)
 static inline void
 put(World *w, const char *path, const void *data, gsize n)
 {
-    assert_int_equal(sx_mem_put(w->store, path, data, n, sx_clock_real_ns(sx_clock_default())), 0);
+    assert_int_equal(sx_mem_put(w->store, path, data, n, sx_clock_real_ns(&test_clock)), 0);
 }
 
 static inline void
