@@ -335,6 +335,7 @@ class Elsewhere(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # many clients at once: a connection more than fit is dropped or reset
 
     def handle_error(self, request, address):
         pass  # clients break connections here, that is the point

@@ -60,6 +60,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Between(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # many clients at once: a connection more than fit is dropped or reset
 
     def __init__(self, url):
         """url: of the real server, whose path stays the same."""
