@@ -8,7 +8,7 @@ AM_TESTS_ENVIRONMENT = \
 	$(SX_TESTS_ENVIRONMENT)
 # G_SLICE: GLib's own allocator hides who uses memory after its end, and which thread had it before.
 SX_TESTS_ENVIRONMENT =
-EXTRA_DIST += tests/lib/lsan.supp tests/lib/tsan.supp tests/crash/crash.py tests/bench/bench.py
+EXTRA_DIST += tests/lib/lsan.supp tests/lib/tsan.supp tests/crash/crash.py tests/bench/bench.py tests/bench/delay_proxy.py
 CHECK_LONG_TESTS =
 
 include tests/unit/local.mk

@@ -372,6 +372,11 @@ def table(results, targets):
     print("\nRatios above 1: syncoxfs is better.")
 
 
+def missing(targets, steps):
+    needed = {"fio": "sequential" in steps, "rclone": "rclone" in targets, "fusermount3": targets != ["native"]}
+    return [name for name, needs in needed.items() if needs and shutil.which(name) is None]
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--size", choices=SIZES, default="quick")
@@ -380,6 +385,10 @@ def main():
     ap.add_argument("--rtt-ms", type=float, default=0, help="how far away the server is")
     ap.add_argument("--json")
     args = ap.parse_args()
+    lacks = missing(args.targets.split(","), args.steps.split(","))
+    if lacks:
+        say("SKIP: not installed: " + ", ".join(lacks))
+        return 77
     random.seed(1)
     base = tempfile.mkdtemp(prefix="sxbench.", dir=os.environ.get("TMPDIR"))
     os.chmod(base, 0o755)

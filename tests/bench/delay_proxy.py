@@ -5,6 +5,7 @@ Prints its own port (127.0.0.1), and ends with its standard input. Every piece o
 was sent, and a new connection costs one round trip more, as a handshake does. Bandwidth is not limited.
 """
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -78,6 +79,7 @@ async def main(port, rtt_s):
 
 
 if __name__ == "__main__":
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # not a word for each program that ends
     try:
         asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]) / 1000))
     except (BrokenPipeError, KeyboardInterrupt):
