@@ -151,11 +151,13 @@ file_verified(SxApply *a, SxRow *row, const SxRemote *e)
     }
     a->counts->verified++;
     sx_tree_fill_remote(row, e);
-    sx_tree_set_base(row);
     row->verify = false;
     if (verdict == DAMAGED) {
+        /* Or somebody else's, of the second in which ours ended: base_version stays, so that both are kept. */
         row->r_gen = 0;
         row->due_real_ms = sx_clock_real_ms(a->tree->clock);
+    } else {
+        sx_tree_set_base(row);
     }
     save(a, row);
 }
@@ -196,7 +198,7 @@ show_again(SxApply *a, SxRow *row, const SxRemote *e)
 static void
 hidden_file(SxApply *a, SxRow *row, const SxRemote *e)
 {
-    if (row->verify && verify(a, row, e) != FOREIGN) {
+    if (row->verify && verify(a, row, e) == OURS) {
         a->counts->verified++;
         sx_tree_fill_remote(row, e);
         sx_tree_set_base(row);

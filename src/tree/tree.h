@@ -17,7 +17,7 @@
  * while the content is dirty => r_version != base_version => conflict.
  * An upload to a provider that does not tell the new version leaves r_version "" and verify=1 until a listing confirms it:
  * same size and a modification time not after the end of the upload (r_mtime) adopts the version; a wrong size at that
- * time means a damaged upload (dirty again, on top of the listed version); a later time means a change by somebody else.
+ * time means a damaged upload, or somebody else's of the same second (a conflict: both are kept); a later time means a change by somebody else.
  *
  * Under way: before an operation gives an object a new place (first upload, mkdir, move) the place is written into the row as
  * its target (t_parent, t_name), and taken out with the result. So when the process dies, or a reply is lost, while the user
