@@ -49,6 +49,7 @@ typedef struct SxCliOption {
 const SxCommand *sx_commands(guint *ret_n);
 const SxCliOption *sx_cli_options(guint *ret_n);
 bool sx_command_takes(const SxCommand *command, const SxCliOption *option);
+char *sx_command_family(const char *word); /* "provider list, provider test": commands that begin with this word; NULL: none */
 const SxCommand *sx_command_find(char **words, guint *ret_used); /* NULL: no such command */
 
 /* generate.c */

@@ -36,7 +36,8 @@ static const SxCommand commands[] = {
     {"provider list", "", 0, 0, SX_ARG_NONE, "", false, "the providers and their state", NULL, sx_cmd_provider_list},
     {"provider test", "[NAME]", 0, 1, SX_ARG_PROVIDER, "", false, "contact a provider (or all), log in, say what happened",
      "A provider that was paused because it refused the password or the certificate is tried again.", sx_cmd_provider_test},
-    {"events", "", 0, 0, SX_ARG_NONE, "follow", false, "what happened: uploads, conflicts, errors", NULL, sx_cmd_events},
+    {"events", "", 0, 0, SX_ARG_NONE, "follow", false, "what happened: uploads, conflicts, errors",
+     "Since the mount began; events.jsonl in the state directory has what was before.", sx_cmd_events},
     {"doctor", "", 0, 0, SX_ARG_NONE, "", true, "find out what is wrong, with remedies",
      "Works without a running mount too. Fails when one of the checks fails.", sx_cmd_doctor},
     {"umount", "", 0, 0, SX_ARG_NONE, "force", false, "end the mount",
@@ -64,6 +65,17 @@ sx_command_takes(const SxCommand *command, const SxCliOption *option)
         return true;
     g_auto(GStrv) names = g_strsplit(command->options, " ", -1);
     return g_strv_contains((const char *const *)names, option->name);
+}
+
+char *
+sx_command_family(const char *word)
+{
+    g_autofree char *start = g_strconcat(word, " ", NULL);
+    GString *names = g_string_new(NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
+        if (g_str_has_prefix(commands[i].name, start))
+            g_string_append_printf(names, "%s%s", names->len > 0 ? ", " : "", commands[i].name);
+    return g_string_free(names, names->len == 0);
 }
 
 const SxCommand *

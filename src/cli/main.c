@@ -113,8 +113,11 @@ command_main(char **words, const char *mount, bool json)
     guint used = 0;
     SxCli cli = {.command = sx_command_find(words, &used), .options.json = json, .options.mount = g_strdup(mount)};
     g_autoptr(GError) why = NULL;
-    if (cli.command == NULL)
-        return usage("no such command: %s%s%s", words[0], words[1] != NULL ? " " : "", words[1] != NULL ? words[1] : "");
+    if (cli.command == NULL) {
+        g_autofree char *family = sx_command_family(words[0]);
+        return usage("no such command: %s%s%s%s%s", words[0], words[1] != NULL ? " " : "", words[1] != NULL ? words[1] : "",
+                     family != NULL ? "; allowed: " : "", family != NULL ? family : "");
+    }
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     g_ptr_array_add(argv, (void *)"syncox");
     for (char **w = words + used; *w != NULL; w++)

@@ -3,10 +3,12 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <gio/gunixmounts.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 /* Links are resolved as far as the path exists; what does not exist yet is taken as written. */
 static char *
@@ -36,6 +38,17 @@ warn_if_not_empty(const char *dir)
         sx_warn("%s is not empty: '%s' and what else is in it is hidden while the mount is there", dir, name);
 }
 
+/* Of a dead mount the kernel may still answer stat() from what it remembers, statfs() never. */
+static bool
+is_live_mount(const char *dir)
+{
+    GUnixMountEntry *entry = g_unix_mount_at(dir, NULL);
+    bool ours = entry != NULL && strcmp(g_unix_mount_get_fs_type(entry), "fuse.syncoxfs") == 0;
+    g_clear_pointer(&entry, g_unix_mount_free);
+    struct statvfs fs;
+    return ours && statvfs(dir, &fs) == 0;
+}
+
 char *
 sx_place_check(const char *mountpoint, GError **error)
 {
@@ -49,6 +62,10 @@ sx_place_check(const char *mountpoint, GError **error)
     }
     if (!S_ISDIR(st.st_mode)) {
         sx_fail(error, SX_ERR_NOT_DIR, "the mount point %s is not a directory", path);
+        return NULL;
+    }
+    if (is_live_mount(path)) {
+        sx_fail(error, SX_ERR_BUSY, "%s is mounted already (syncox status shows it, syncox umount ends it)", path);
         return NULL;
     }
     warn_if_not_empty(path);

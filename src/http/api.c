@@ -130,7 +130,7 @@ const char *
 sx_error_remedy(const GError *error)
 {
     switch (sx_error_code(error)) {
-    case SX_ERR_AUTH: return "check user and password in the configuration, then: syncox provider test NAME";
+    case SX_ERR_AUTH: return "check user and password, then: syncox provider test NAME; after a change of the configuration instead: syncox umount, and mount again";
     case SX_ERR_TLS: return "if the certificate is your own, name its CA in the provider's ca-file";
     case SX_ERR_OFFLINE:
     case SX_ERR_TIMEOUT:

@@ -133,18 +133,18 @@ from_file(const char *file, SxSecret **ret, GError **error)
     g_auto(SxFd) fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0)
-        return sx_fail_errno(error, errno, "password-file %s", file);
+        return sx_fail(error, SX_ERR_AUTH, "password-file %s: %s", file, g_strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return sx_fail(error, SX_ERR_CONFIG, "password-file %s: not a regular file", file);
+        return sx_fail(error, SX_ERR_AUTH, "password-file %s: not a regular file", file);
     if ((st.st_mode & 077) != 0) {
         g_autofree char *quoted = g_shell_quote(file);
-        return sx_fail(error, SX_ERR_CONFIG, "password-file %s: others can read it (mode %04o); allowed: mode 0600, run: chmod 600 %s",
+        return sx_fail(error, SX_ERR_AUTH, "password-file %s: others can read it (mode %04o); allowed: mode 0600, run: chmod 600 %s",
                        file, (unsigned)st.st_mode & 07777, quoted);
     }
     char text[4096];
     ssize_t n = sx_sys_pread_full(sx_sys_default(), fd, text, sizeof text - 1, 0);
     if (n < 0)
-        return sx_fail_errno(error, (int)-n, "password-file %s", file);
+        return sx_fail(error, SX_ERR_AUTH, "password-file %s: %s", file, g_strerror((int)-n));
     text[n] = '\0';
     g_autofree char *where = g_strdup_printf("password-file %s", file);
     bool good = first_line(text, where, ret, error);
@@ -181,7 +181,7 @@ run(const char *const *argv, char *text, int limit_ms, GCancellable *cancel, GEr
     g_autoptr(GError) e = NULL;
     g_autoptr(GSubprocess) child = g_subprocess_newv(argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE, &e);
     if (child == NULL)
-        return sx_fail(error, SX_ERR_CONFIG, "password-command '%s': %s", command, e->message);
+        return sx_fail(error, SX_ERR_AUTH, "password-command '%s': %s", command, e->message);
     bool done = drain(g_subprocess_get_stdout_pipe(child), text, cancel, &e) && g_subprocess_wait(child, cancel, &e);
     if (!done)
         g_subprocess_force_exit(child);
@@ -200,7 +200,7 @@ sx_secret_from_command(const char *command, int limit_ms, SxSecret **ret, GError
 {
     g_auto(GStrv) argv = NULL;
     if (!g_shell_parse_argv(command, NULL, &argv, NULL)) /* its message would repeat the whole command */
-        return sx_fail(error, SX_ERR_CONFIG, "password-command: no command, or a quote that is not closed");
+        return sx_fail(error, SX_ERR_AUTH, "password-command: no command, or a quote that is not closed");
     g_autofree char *text = g_malloc0(SECRET_MAX + 1);
     Limit limit;
     limit_begin(&limit, limit_ms);
@@ -267,7 +267,7 @@ get(const SxSection *section, SxSecret **ret, GError **error)
     bool command = sx_section_is_set(section, "password-command");
     bool file = sx_section_is_set(section, "password-file");
     if (literal + command + file > 1)
-        return sx_fail(error, SX_ERR_CONFIG, "%s: more than one password; allowed: one of password, password-command and password-file",
+        return sx_fail(error, SX_ERR_AUTH, "%s: more than one password; allowed: one of password, password-command and password-file",
                        sx_section_where(section));
     if (command)
         return sx_secret_from_command(sx_section_string(section, "password-command"), COMMAND_LIMIT_MS, ret, error);

@@ -13,5 +13,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(SxSecret, sx_secret_unref)
 
 /* The password of a provider section: `password` (literal, or `keyring` for libsecret), `password-command` (first line of
  * its output; run without a shell by g_shell_parse_argv, 30 s limit) or `password-file` (first line; refused when readable
- * by others). Returns true with *ret = NULL when none of them is set. May block: call from worker threads. */
+ * by others). Returns true with *ret = NULL when none of them is set. May block: call from worker threads.
+ * Every failure is SX_ERR_AUTH, a missing file too: the provider is paused and says why; it is not a file of his that is missing. */
 bool sx_secret_for_section(const SxSection *section, SxSecret **ret, GError **error);

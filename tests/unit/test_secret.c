@@ -77,8 +77,8 @@ literal_or_none(void **state)
 {
     assert_password("user = alice", NULL);
     assert_password("password = \"ge heim; \"", "ge heim; ");
-    assert_refused("password = a\npassword-command = echo b", SX_ERR_CONFIG, "allowed: one of");
-    assert_refused("password-file = /x\npassword-command = echo b", SX_ERR_CONFIG, "t.conf:1");
+    assert_refused("password = a\npassword-command = echo b", SX_ERR_AUTH, "allowed: one of");
+    assert_refused("password-file = /x\npassword-command = echo b", SX_ERR_AUTH, "t.conf:1");
 }
 
 static void
@@ -92,8 +92,8 @@ from_commands(void **state)
     assert_refused("password-command = sh -c 'echo geheim; exit 3'", SX_ERR_AUTH, "ended with status 3");
     assert_refused("password-command = sh -c 'kill -9 $$'", SX_ERR_AUTH, "signal 9");
     assert_refused("password-command = true", SX_ERR_AUTH, "first line is empty");
-    assert_refused("password-command = /nonexistent/pass nas", SX_ERR_CONFIG, "/nonexistent/pass");
-    assert_refused("password-command = pass 'geheim", SX_ERR_CONFIG, "not closed");
+    assert_refused("password-command = /nonexistent/pass nas", SX_ERR_AUTH, "/nonexistent/pass");
+    assert_refused("password-command = pass 'geheim", SX_ERR_AUTH, "not closed");
 }
 
 static void
@@ -117,11 +117,11 @@ from_files(void **state)
     g_autofree char *file = g_build_filename(dir, "pw", NULL);
     g_autofree char *line = g_strconcat("password-file = ", file, NULL);
     g_autofree char *dir_line = g_strconcat("password-file = ", dir, NULL);
-    assert_refused(line, SX_ERR_NOT_FOUND, file);
-    assert_refused(dir_line, SX_ERR_CONFIG, "not a regular file");
+    assert_refused(line, SX_ERR_AUTH, file);
+    assert_refused(dir_line, SX_ERR_AUTH, "not a regular file");
     assert_true(g_file_set_contents(file, "geheim \nmore\n", -1, NULL));
     g_chmod(file, 0640);
-    assert_refused(line, SX_ERR_CONFIG, "run: chmod 600 ");
+    assert_refused(line, SX_ERR_AUTH, "run: chmod 600 ");
     g_chmod(file, 0600);
     assert_password(line, "geheim ");
     assert_true(g_file_set_contents(file, "\ngeheim\n", -1, NULL));
