@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SX_PAGE 4096 /* what programs have read ends within one */
+
 static bool
 can_write(int flags)
 {
@@ -217,6 +219,9 @@ sx_vfs_open(SxVfs *v, SxCaller *c, gint64 ino, int flags, SxFile **ret_file, boo
             return r;
         }
         *ret_keep_cache = sx_node_saw_cver(v, n, attr.cver);
+        f->cver = attr.cver;
+        f->size = attr.size;
+        f->seen = *ret_keep_cache; /* the kernel may have pages of it */
         *ret_file = f;
         return 0;
     }
@@ -319,6 +324,46 @@ read_content(SxVfs *v, SxCaller *c, SxNode *n, SxReader *reader, gint64 off, voi
     return -EAGAIN;
 }
 
+/* A program that has read from one version must not go on in another: it would make a mix of both, or write the old one back
+ * over the new. What is beyond the end of what it has read from is news, not a mix (tail -f). A folder of this machine
+ * behaves as if the program had opened the file there. */
+static bool
+is_same_version(SxFile *f, gint64 cver, gint64 off)
+{
+    SxOpen *o = f->node->open;
+    if (f->lent >= 0)
+        return true;
+    g_mutex_lock(&o->lock);
+    gint64 size = sx_content_size(o->content);
+    bool appended = size >= f->size && off >= f->size / SX_PAGE * SX_PAGE; /* the kernel asks for whole pages */
+    bool same = f->cver == cver || !f->seen || appended;
+    if (same) {
+        f->cver = cver;
+        f->size = size;
+        f->seen = true;
+    }
+    g_mutex_unlock(&o->lock);
+    return same;
+}
+
+/* All bytes are of one version. */
+static gssize
+read_one_version(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, void *buf, gsize n)
+{
+    SxContent *content;
+    int r = sx_node_content(v, f->node, &content);
+    if (r < 0)
+        return r;
+    for (int i = 0; i < SX_MAX_WAIT_RETRIES; i++) {
+        gint64 cver = sx_content_cver(content);
+        gssize got = read_content(v, c, f->node, f->reader, off, buf, n);
+        if (got >= 0 && cver != sx_content_cver(content))
+            continue;
+        return got >= 0 && !is_same_version(f, cver, off) ? -ESTALE : got;
+    }
+    return -EAGAIN;
+}
+
 int
 sx_vfs_read(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, gsize n, SxRead *ret)
 {
@@ -329,7 +374,7 @@ sx_vfs_read(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, gsize n, SxRead *ret)
         return 0;
     }
     char *buf = g_malloc(n);
-    gssize got = read_content(v, c, f->node, f->reader, off, buf, n);
+    gssize got = read_one_version(v, c, f, off, buf, n);
     if (got < 0) {
         g_free(buf);
         return (int)got;

@@ -193,7 +193,7 @@ def run(seed, ops, base, trace):
                 except FileNotFoundError:
                     w.live -= w.now  # it vanished between our look and our act
                 except OSError as e:
-                    if what == "there" or e.errno not in (5, 39, 113):  # EIO: gone there before it was fetched
+                    if what == "there" or e.errno not in (5, 39, 113, 116):  # EIO: gone there before it was fetched; ESTALE: replaced while it was read
                         raise Failure("%s: %s" % (what, e))
                     w.live -= w.now
                 for d in os.walk(there.root):

@@ -256,6 +256,32 @@ def partial(base, backend):
         assert m.status(m.path("big")) == "synced"
 
 
+def replaced_while_read(base, backend):
+    """A reader never gets a mix of two versions: an error, and the new version at the next open. What is appended is news."""
+    if backend.name != "apache":
+        raise Skip("a folder of this machine behaves as if the file was opened there")
+    with Mounts(base, backend) as w:
+        m = w.add()
+        old, new = b"o" * 6_000_000, b"n" * 5_000_000
+        write(m.far("f"), old)
+        until("the file", lambda: os.path.exists(m.path("f")))
+        with open(m.path("f"), "rb", buffering=0) as f:
+            assert f.read(1000) == old[:1000]
+            write(m.far("f.new"), new)
+            os.rename(m.far("f.new"), m.far("f"))
+            m.refresh(m.dir)
+            until("the new size", lambda: os.stat(m.path("f")).st_size == len(new))
+            f.seek(4_000_000)
+            raises(errno.ESTALE, f.read, 1000)
+        assert read(m.path("f")) == new
+        with open(m.path("f"), "rb", buffering=0) as f:
+            f.seek(len(new))
+            assert f.read(10) == b""
+            write(m.far("f"), b"more", "ab")
+            m.refresh(m.dir)
+            until("what was appended", lambda: f.read(10) == b"more")
+
+
 def read_only(base, backend):
     """A provider that must not be changed: EROFS at once."""
     with Mounts(base, backend) as w:
@@ -306,4 +332,4 @@ def other_users(base, backend):
 
 
 if __name__ == "__main__":
-    main([], [crash, restart, end_while_busy, second_on_one_state, two_mounts, beside, offline, interrupt, partial, read_only, other_users])
+    main([], [crash, restart, end_while_busy, second_on_one_state, two_mounts, beside, offline, interrupt, partial, replaced_while_read, read_only, other_users])
