@@ -221,6 +221,7 @@ sx_vfs_open(SxVfs *v, SxCaller *c, gint64 ino, int flags, SxFile **ret_file, boo
         *ret_keep_cache = sx_node_saw_cver(v, n, attr.cver);
         f->cver = attr.cver;
         f->size = attr.size;
+        f->mtime_ns = attr.mtime_ns;
         f->seen = *ret_keep_cache; /* the kernel may have pages of it */
         *ret_file = f;
         return 0;
@@ -328,18 +329,26 @@ read_content(SxVfs *v, SxCaller *c, SxNode *n, SxReader *reader, gint64 off, voi
  * over the new. What is beyond the end of what it has read from is news, not a mix (tail -f). A folder of this machine
  * behaves as if the program had opened the file there. */
 static bool
-is_same_version(SxFile *f, gint64 cver, gint64 off)
+is_same_version(SxVfs *v, SxFile *f, gint64 cver, gint64 off)
 {
     SxOpen *o = f->node->open;
     if (f->lent >= 0)
         return true;
+    SxAttr attr = {.size = -1};
+    g_mutex_lock(&o->lock);
+    bool moved_on = f->cver != cver;
+    g_mutex_unlock(&o->lock);
+    if (moved_on && sx_tree_getattr(v->tree, f->node->ino, &attr) != 0)
+        return false;
     g_mutex_lock(&o->lock);
     gint64 size = sx_content_size(o->content);
+    bool fetched_anew = moved_on && attr.size == f->size && attr.mtime_ns == f->mtime_ns; /* it had no room in the cache */
     bool appended = size >= f->size && off >= f->size / SX_PAGE * SX_PAGE; /* the kernel asks for whole pages */
-    bool same = f->cver == cver || !f->seen || appended;
+    bool same = !moved_on || fetched_anew || !f->seen || appended;
     if (same) {
         f->cver = cver;
         f->size = size;
+        f->mtime_ns = moved_on ? attr.mtime_ns : f->mtime_ns;
         f->seen = true;
     }
     g_mutex_unlock(&o->lock);
@@ -359,7 +368,7 @@ read_one_version(SxVfs *v, SxCaller *c, SxFile *f, gint64 off, void *buf, gsize 
         gssize got = read_content(v, c, f->node, f->reader, off, buf, n);
         if (got >= 0 && cver != sx_content_cver(content))
             continue;
-        return got >= 0 && !is_same_version(f, cver, off) ? -ESTALE : got;
+        return got >= 0 && !is_same_version(v, f, cver, off) ? -ESTALE : got;
     }
     return -EAGAIN;
 }

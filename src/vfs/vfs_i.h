@@ -68,7 +68,7 @@ struct SxFile {
     SxReader *reader;    /* where this handle reads, for the read-ahead */
     int lent;            /* descriptor of the provider's own file, or -1 */
     gint lent_epoch;
-    gint64 cver, size;   /* SxOpen.lock; content version that is being read, its size then */
+    gint64 cver, size, mtime_ns; /* SxOpen.lock; content version that is being read, size and time of it */
     bool seen;           /* SxOpen.lock; bytes of that version may have been given to the program */
     GBytes *document;    /* virtual files */
 };
