@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whole mounts: begin and end, crash, two on one server, no network, changes made beside the mount, other users."""
-import ctypes, errno, os, select, signal, stat, subprocess, sys, time, traceback
+import ctypes, errno, os, select, signal, sqlite3, stat, subprocess, sys, time, traceback
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from rig import *
@@ -74,6 +74,48 @@ def crash(base, backend):
         assert sorted(os.listdir(m.dir)) == ["d", "half"]
         m.flush()
         assert read(m.far("d", "renamed")) == b"closed" and read(m.far("half")) == b"written, not closed"
+
+
+WRITER = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("pragma journal_mode=wal")
+db.execute("create table if not exists t (k integer primary key, v blob)")
+for i in range(1, 100000):
+    with db:
+        db.executemany("insert into t (v) values (randomblob(700))", [()] * 5)
+    print(i * 5, flush=True)
+"""
+
+
+def sqlite_under_kill(base, backend):
+    """A WAL database whose writer loses the mount by kill -9, again and again: sound, and every commit is there."""
+    with Mounts(base, backend) as w:
+        m = w.add(global_conf="write-back-delay = 100ms\n")
+        committed = 0
+        for rounds in range(3):
+            writer = subprocess.Popen([sys.executable, "-c", WRITER, m.path("db.sqlite")], stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL, text=True)
+            done = 0
+            while done < 150:  # uploads of the file run meanwhile
+                done = int(writer.stdout.readline())
+            m.crash()
+            done = [int(line) for line in writer.stdout][-1:] or [done]
+            writer.wait(LIMIT_S)
+            committed += done[0]
+            w.up(m)
+            db = sqlite3.connect(m.path("db.sqlite"))
+            assert db.execute("pragma integrity_check").fetchone()[0] == "ok"
+            count = db.execute("select count(*) from t").fetchone()[0]
+            assert committed <= count <= committed + 5, (committed, count)
+            committed = count
+            db.execute("pragma wal_checkpoint(truncate)")
+            db.close()
+        m.flush()
+        copy = os.path.join(m.base, "copy.sqlite")
+        with open(copy, "wb") as f:
+            f.write(read(m.far("db.sqlite")))
+        assert sqlite3.connect(copy).execute("select count(*) from t").fetchone()[0] == committed
 
 
 def restart(base, backend):
@@ -332,4 +374,4 @@ def other_users(base, backend):
 
 
 if __name__ == "__main__":
-    main([], [crash, restart, end_while_busy, second_on_one_state, two_mounts, beside, offline, interrupt, partial, replaced_while_read, read_only, other_users])
+    main([], [crash, sqlite_under_kill, restart, end_while_busy, second_on_one_state, two_mounts, beside, offline, interrupt, partial, replaced_while_read, read_only, other_users])
