@@ -8,6 +8,9 @@ AM_TESTS_ENVIRONMENT = \
 	$(SX_TESTS_ENVIRONMENT)
 # G_SLICE: GLib's own allocator hides who uses memory after its end, and which thread had it before.
 SX_TESTS_ENVIRONMENT =
+# A test that hangs is ended, so that the others still run.
+LOG_COMPILER = timeout
+AM_LOG_FLAGS = -k 30 1200
 EXTRA_DIST += tests/lib/lsan.supp tests/lib/tsan.supp tests/crash/crash.py tests/bench/bench.py tests/bench/delay_proxy.py
 CHECK_LONG_TESTS =
 
