@@ -16,12 +16,14 @@ static const SxCliOption options[] = {
 
 static const SxCommand commands[] = {
     {"status", "[PATH]", 0, 1, SX_ARG_PATH, "", false, "the whole mount, or the state of one file or directory",
-     "Without PATH: the mount, each provider with what waits for it, the cache, and what went wrong with the reason. "
+     "Without PATH: the mount, each provider with what waits for it, the cache, what went wrong with the reason, "
+     "and what waits for providers that are configured no more. "
      "With PATH: what user.syncox.status says, where it is on the provider, and why it could not be uploaded.",
      sx_cmd_status},
     {"transfers", "", 0, 0, SX_ARG_NONE, "watch", false, "what is going up and down now, and what comes next", NULL, sx_cmd_transfers},
     {"flush", "[PATH]", 0, 1, SX_ARG_PATH, "timeout", false, "wait until everything there is on the providers",
-     "Also tries again what was given up. Fails when something cannot be uploaded, or when the time is over; "
+     "Also tries again what was given up. Fails when something cannot be uploaded, when a provider refuses the login, or when "
+     "the time is over; "
      "nothing is lost then, it is only not uploaded yet.",
      sx_cmd_flush},
     {"pin", "PATH", 1, 1, SX_ARG_PATH, "wait", false, "keep a file or directory offline",
