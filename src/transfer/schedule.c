@@ -324,6 +324,11 @@ run_row(SxRun *run)
                        (row->l_parent == run->to_dir && g_strcmp0(row->l_name, run->to_name) == 0));
     if (!same_place || (op.kind != run->kind && !away) || is_needed(run, row))
         return;
+    /* A directory above may have been moved there by a try whose reply was lost: it has to be found first. */
+    if (sx_tree_remote_unsettled(t->tree, run->from_dir) || sx_tree_remote_unsettled(t->tree, run->to_dir)) {
+        sx_schedule_hold(t, row->id, SX_UNSETTLED_MS);
+        return;
+    }
     g_autoptr(GError) why = NULL;
     if (op_of_row(run, row, run->kind, &why))
         sx_health_ok(run->task.v);

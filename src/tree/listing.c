@@ -201,6 +201,7 @@ lift_moved(Listing *l)
 static void
 handle_missing(Listing *l, SxListed *ret)
 {
+    bool unsettled = l->in->confirmed_gone != NULL && sx_tree_is_unsettled(l->a.conn, l->a.dir);
     for (guint i = 0; i < l->known->len; i++) {
         const SxRow *was = l->known->pdata[i];
         if (g_hash_table_contains(l->matched, &was->id) || ignored(l, was->r_name))
@@ -208,7 +209,7 @@ handle_missing(Listing *l, SxListed *ret)
         g_autoptr(SxRow) row = sx_tree_row_load(l->a.conn, was->id);
         if (row == NULL || row->r_parent != l->a.dir || row->t_parent != 0) /* may be at its target already */
             continue;
-        bool confirmed = l->in->confirmed_gone != NULL && g_hash_table_contains(l->in->confirmed_gone, row->r_name);
+        bool confirmed = !unsettled && l->in->confirmed_gone != NULL && g_hash_table_contains(l->in->confirmed_gone, row->r_name);
         if (confirmed) {
             sx_tree_remote_gone(l->a.tree, l->a.conn, row, l->a.changes);
             ret->removed++;
@@ -326,7 +327,7 @@ sx_tree_apply_stat(SxTree *tree, gint64 dir, const char *name, const SxRemote *r
         know(&l, row);
     know_targets(&l);
     apply_entries(&l);
-    if (remote == NULL && row != NULL && row->t_parent == 0)
+    if (remote == NULL && row != NULL && row->t_parent == 0 && !sx_tree_is_unsettled(l.a.conn, dir))
         sx_tree_remote_gone(tree, l.a.conn, row, changes);
     listing_clear(&l);
     return end_apply(&l.a, before, error);

@@ -169,6 +169,26 @@ sx_tree_is_below(SxConn *conn, gint64 ino, gint64 ancestor, bool remote)
     return false;
 }
 
+bool
+sx_tree_is_unsettled(SxConn *conn, gint64 dir)
+{
+    for (int depth = 0; dir > 0 && depth < SX_TREE_DEPTH_MAX; depth++) {
+        if (sx_db_get_int(conn, 0, "SELECT 1 FROM link WHERE ino=?1 AND ino>0 AND t_parent>0 LIMIT 1", SX_INT(dir)) != 0)
+            return true;
+        dir = sx_tree_parent_of(conn, dir, true);
+    }
+    return false;
+}
+
+bool
+sx_tree_remote_unsettled(SxTree *tree, gint64 dir)
+{
+    SxConn *conn = sx_db_snapshot(tree->db);
+    bool yes = sx_tree_is_unsettled(conn, dir);
+    sx_db_done(conn, 0);
+    return yes;
+}
+
 int
 sx_tree_parent(SxTree *tree, gint64 dir, gint64 *ret_parent)
 {

@@ -301,6 +301,9 @@ bool sx_tree_conflict(SxTree *tree, gint64 row, const SxRemote *remote, const ch
 /* Before the call that makes the object at (parent, name), or moves it there; with the intent of an upload, or NULL. false
  * without an error: the row has gone meanwhile. */
 bool sx_tree_set_target(SxTree *tree, gint64 row, gint64 parent, const char *name, const char *intent, GError **error);
+/* Has dir, or a directory above it by remote sides, an operation of whose end we never heard? Then it may be elsewhere already,
+ * and what is not found below it proves nothing. */
+bool sx_tree_remote_unsettled(SxTree *tree, gint64 dir);
 /* The object certainly is not at the target. A row that had nothing else vanishes. */
 bool sx_tree_clear_target(SxTree *tree, gint64 row, GError **error);
 bool sx_tree_set_intent(SxTree *tree, gint64 row, const char *intent, GError **error);

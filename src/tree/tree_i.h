@@ -70,6 +70,7 @@ void sx_tree_row_set_target(SxRow *row, gint64 parent, const char *name);
 /* ---- look.c ---- */
 int sx_tree_node(SxConn *conn, gint64 ino, SxAttr *ret); /* -ENOENT */
 gint64 sx_tree_parent_of(SxConn *conn, gint64 ino, bool remote); /* directory's parent on a side; 0 */
+bool sx_tree_is_unsettled(SxConn *conn, gint64 dir); /* sx_tree_remote_unsettled() */
 bool sx_tree_is_below(SxConn *conn, gint64 ino, gint64 ancestor, bool remote); /* or is it */
 char *sx_tree_path_in(SxConn *conn, gint64 ino);
 

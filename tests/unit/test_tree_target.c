@@ -133,6 +133,28 @@ moving_is_not_gone(void **state)
     assert_int_equal(bits(f, f->root, "old"), SX_PENDING_MOVE);
 }
 
+/* A directory that may have moved already: what is not found below its old place is not gone. */
+static void
+below_a_moving_directory_nothing_is_gone(void **state)
+{
+    Fix *f = *state;
+    SxAttr d = make(f, f->root, "dir", SX_KIND_DIR);
+    g_autoptr(SxRemote) there = sx_remote_new("dir", SX_KIND_DIR);
+    assert_true(sx_tree_done_create(f->tree, d.row, f->root, "dir", 0, there, NULL));
+    list(f, d.ino, (const char *const[]){"old", NULL}, false);
+    set_target(f, d.row, "elsewhere");
+    assert_true(sx_tree_remote_unsettled(f->tree, d.ino));
+    assert_false(sx_tree_remote_unsettled(f->tree, f->root));
+    g_autoptr(SxChanges) changes = sx_changes_new();
+    assert_true(sx_tree_apply_stat(f->tree, d.ino, "old", NULL, changes, NULL));
+    list(f, d.ino, (const char *const[]){NULL}, true);
+    SxAttr a;
+    assert_int_equal(sx_tree_lookup(f->tree, d.ino, "old", &a), 0);
+    assert_true(sx_tree_clear_target(f->tree, d.row, NULL));
+    list(f, d.ino, (const char *const[]){NULL}, true);
+    assert_int_equal(sx_tree_lookup(f->tree, d.ino, "old", &a), -ENOENT);
+}
+
 static void
 target_of_a_row_that_has_gone(void **state)
 {
@@ -177,7 +199,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(deleted_while_made_and_there),      TEST(deleted_while_made_and_not_there), TEST(directory_deleted_while_made),
-        TEST(renamed_while_made),                TEST(moving_is_not_gone),               TEST(target_of_a_row_that_has_gone),
+        TEST(renamed_while_made),                TEST(moving_is_not_gone),               TEST(below_a_moving_directory_nothing_is_gone), TEST(target_of_a_row_that_has_gone),
         TEST(rename_of_uncached_content_moves_there), TEST(hard_link_inherits_the_only_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
