@@ -21,7 +21,7 @@
 #define SX_PIN_MS 1000                 /* between looks for pinned files that are not here */
 #define SX_IDLE_MS 500                 /* between looks at rows that wait for others */
 #define SX_SLEEP_MAX_MS 60000
-#define SX_UNSETTLED_MS 100            /* between looks at rows below a directory that has to be found first */
+#define SX_UNSETTLED_MS 1000           /* between looks at rows below a directory that has to be found first: leaves it room to run */
 #define SX_CLOCK_JUMP_MS 2000          /* the wall clock went back by more than that */
 #define SX_PROBE_MAX_MS 60000
 #define SX_LIST_TRIES 5                /* a listing during which one of our moves ran is made again */
